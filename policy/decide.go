@@ -1,0 +1,328 @@
+// Copyright The Pratique Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package policy
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/pratique-dev/pratique/reference"
+	"github.com/pratique-dev/pratique/registry/credential"
+)
+
+// Bounds of one request (spec section 6).
+const (
+	// maxImages is how many distinct images of one request are examined.
+	maxImages = 256
+	// parallel is how many of them are examined at once. Registry access has
+	// bounds of its own; this one keeps a single request from taking them all.
+	parallel = 32
+)
+
+// Engine examines an image by a rule whose verdict is not fixed.
+type Engine interface {
+	Verify(ctx context.Context, rule *Rule, image Image) Verdict
+}
+
+// Direct is the Engine that asks the rule's own verifier, every time.
+type Direct struct{}
+
+// Verify implements [Engine].
+func (Direct) Verify(ctx context.Context, rule *Rule, image Image) Verdict {
+	return rule.Verification.Verifier.Verify(ctx, image)
+}
+
+// Resolver finds the digest that the tag of image.Reference names now. Its
+// errors have a verdict of their own if they implement [Judged].
+type Resolver interface {
+	Resolve(ctx context.Context, image Image) (Resolution, error)
+}
+
+// Resolution is the answer of a [Resolver].
+type Resolution struct {
+	Digest string
+	// Stale says that the registry could not be reached and an earlier answer
+	// serves.
+	Stale bool
+}
+
+// Judged is an error that knows what it means for the image at hand.
+type Judged interface {
+	error
+	Verdict() Verdict
+}
+
+// VerdictOf maps an error to a verdict. What it does not know is Inconclusive.
+func VerdictOf(err error) Verdict {
+	if judged, ok := errors.AsType[Judged](err); ok {
+		v := judged.Verdict()
+		if v.Outcome != Rejected {
+			v.Outcome = Inconclusive // an error never lets anything in
+		}
+		return v
+	}
+	switch {
+	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled):
+		return Undecided(ReasonDeadline, "not examined within the request's time")
+	default:
+		return Undecided(ReasonInternal, "%v", err)
+	}
+}
+
+// Unmatched says what happens to images that no rule covers.
+type Unmatched string
+
+// The treatments of images that no rule covers.
+const (
+	UnmatchedAllow Unmatched = "Allow"
+	UnmatchedWarn  Unmatched = "Warn"
+	UnmatchedDeny  Unmatched = "Deny"
+)
+
+// Pinning says which images get a digest.
+type Pinning string
+
+// The extents of pinning.
+const (
+	PinMatched Pinning = "Matched" // those that a rule covers
+	PinAll     Pinning = "All"
+	PinNever   Pinning = "Never" // another tool pins
+)
+
+// Server is what holds for all rules.
+type Server struct {
+	Mode      Mode
+	Unmatched Unmatched
+	Pin       Pinning
+}
+
+// Decider decides about the images of one request at a time. It is safe for
+// concurrent use.
+type Decider struct {
+	Server   Server
+	Resolver Resolver
+	Engine   Engine
+}
+
+// Question is the images of one request. All its answers rest on one Set.
+type Question struct {
+	Set         *Set
+	Namespace   Namespace
+	Credentials *credential.Source
+	Images      []Asked
+	// Pinned says that the images must have a digest by now, where a rule that
+	// is enforced looks at what runs.
+	Pinned bool
+}
+
+// Asked is one image of a question: a reference, or the error of reading it.
+type Asked struct {
+	Reference reference.Reference
+	Invalid   error
+}
+
+// Decision is the answer for one image.
+type Decision struct {
+	Reference reference.Reference
+	// Digest is the digest that was examined, empty if none had to be known.
+	Digest   string
+	Findings []Finding
+	// Warnings tell what a user should know although it decides nothing.
+	Warnings []string
+}
+
+// Finding is what one rule, or the server itself, says of an image.
+type Finding struct {
+	Rule    *Rule // nil for the server's own
+	Mode    Mode
+	Verdict Verdict
+}
+
+// Outcome is the weightiest verdict, whatever its mode.
+func (d Decision) Outcome() Outcome {
+	outcome := Skipped
+	for _, f := range d.Findings {
+		if f.Verdict.Outcome.Outweighs(outcome) {
+			outcome = f.Verdict.Outcome
+		}
+	}
+	return outcome
+}
+
+// Decide answers for every image, in the order of the question, also after the
+// first that fails: the user sees all reasons at once.
+func (d *Decider) Decide(ctx context.Context, q Question) []Decision {
+	decisions := make([]Decision, len(q.Images))
+	d.eachDistinct(q, decisions, func(asked Asked) Decision { return d.decide(ctx, &q, asked) })
+	return decisions
+}
+
+// Pin finds the digests that the images of a Pod are to be pinned to, in the
+// order of the question; images that stay as they are have an empty Digest, and
+// a finding if that is because they cannot be resolved. It decides nothing:
+// that is left to [Decider.Decide].
+func (d *Decider) Pin(ctx context.Context, q Question) []Decision {
+	decisions := make([]Decision, len(q.Images))
+	if d.Server.Mode == Audit || d.Server.Pin == PinNever {
+		return decisions
+	}
+	d.eachDistinct(q, decisions, func(asked Asked) Decision { return d.pin(ctx, &q, asked) })
+	return decisions
+}
+
+// eachDistinct fills decisions by calling decide once for each different image.
+func (d *Decider) eachDistinct(q Question, decisions []Decision, decide func(Asked) Decision) {
+	first := make(map[string]int, len(q.Images))
+	var group errgroup.Group
+	group.SetLimit(parallel)
+	for i, asked := range q.Images {
+		if asked.Invalid != nil {
+			decisions[i] = d.invalid(asked)
+			continue
+		}
+		canonical := asked.Reference.Canonical()
+		if _, seen := first[canonical]; seen {
+			continue
+		}
+		if len(first) == maxImages {
+			decisions[i] = d.own(asked, Undecided(ReasonLimit, "more than %d different images in one request", maxImages))
+			continue
+		}
+		first[canonical] = i
+		run := func() error {
+			decisions[i] = d.guarded(asked, decide)
+			return nil
+		}
+		if len(q.Images) == 1 {
+			_ = run()
+		} else {
+			group.Go(run)
+		}
+	}
+	_ = group.Wait() // decide returns decisions, never errors
+	for i, asked := range q.Images {
+		if j, ok := first[asked.Reference.Canonical()]; ok && asked.Invalid == nil && j != i {
+			decisions[i] = decisions[j]
+			decisions[i].Reference = asked.Reference
+		}
+	}
+}
+
+// guarded turns a panic into a verdict: what a registry sent must never end
+// the process, and never let an image in.
+func (d *Decider) guarded(asked Asked, decide func(Asked) Decision) (decision Decision) {
+	defer func() {
+		if p := recover(); p != nil {
+			decision = d.own(asked, Panicked(p))
+		}
+	}()
+	return decide(asked)
+}
+
+// own is a decision of the server itself.
+func (d *Decider) own(asked Asked, v Verdict) Decision {
+	return Decision{
+		Reference: asked.Reference,
+		Findings:  []Finding{{Mode: d.Server.Mode, Verdict: v}},
+	}
+}
+
+func (d *Decider) invalid(asked Asked) Decision {
+	return d.own(asked, Refused(ReasonInvalidReference, "%v", asked.Invalid))
+}
+
+func (d *Decider) unmatched(asked Asked) Decision {
+	switch d.Server.Unmatched {
+	case UnmatchedDeny:
+		return d.own(asked, Refused(ReasonUnmatched, "no rule covers it, and the server denies such images (--unmatched=Deny)"))
+	case UnmatchedWarn:
+		decision := d.own(asked, Verdict{Outcome: Skipped, Reason: ReasonNotCovered})
+		decision.Warnings = []string{"no rule covers it"}
+		return decision
+	default:
+		return d.own(asked, Verdict{Outcome: Skipped, Reason: ReasonNotCovered})
+	}
+}
+
+// modeOf is the mode in which a rule's verdict weighs: Audit wins.
+func (d *Decider) modeOf(rule *Rule) Mode {
+	if d.Server.Mode == Audit || rule.Mode == Audit {
+		return Audit
+	}
+	return Enforce
+}
+
+// demandsDigest reports whether a Pod's image must have a digest: a rule in
+// Enforce looks at what its tag names, or applies to some digests only.
+func (d *Decider) demandsDigest(s Selection) bool {
+	enforced := func(r *Rule) bool {
+		return d.modeOf(r) == Enforce && (len(s.Digested) > 0 || r.Verification.NeedsDigest())
+	}
+	return slices.ContainsFunc(s.Verification, enforced) || slices.ContainsFunc(s.Tagged, enforced) ||
+		slices.ContainsFunc(s.Digested, enforced)
+}
+
+func (d *Decider) pin(ctx context.Context, q *Question, asked Asked) Decision {
+	left := Decision{Reference: asked.Reference}
+	if asked.Reference.Digest() != "" {
+		return left
+	}
+	selection := q.Set.Select(asked.Reference, q.Namespace)
+	covered := d.demandsDigest(selection)
+	if !covered && d.Server.Pin != PinAll {
+		return left
+	}
+	resolution, err := d.Resolver.Resolve(ctx, q.image(asked.Reference, selection))
+	if err != nil {
+		left = d.own(asked, VerdictOf(err))
+		if !covered {
+			left.Warnings = []string{fmt.Sprintf("not pinned: %s", VerdictOf(err).Message)}
+		}
+		return left
+	}
+	left.Digest = resolution.Digest
+	if resolution.Stale {
+		// Once it is pinned nobody looks at the tag again.
+		left.Warnings = []string{staleTag}
+	}
+	return left
+}
+
+func (q *Question) image(ref reference.Reference, selection Selection) Image {
+	image := Image{Reference: ref, Digest: ref.Digest(), Credentials: q.Credentials}
+	if selection.PullSecret != nil {
+		image.PullSecret = selection.PullSecret.PullSecret
+	}
+	return image
+}
+
+// decide answers for one image. A reference that has no digest is resolved
+// first, and then judged as of now; what a tag beside a digest claims is asked
+// of the registry only if a rule reaches into the tag (spec section 2).
+func (d *Decider) decide(ctx context.Context, q *Question, asked Asked) Decision {
+	selection := q.Set.Select(asked.Reference, q.Namespace)
+	if !selection.Covers() {
+		return d.unmatched(asked)
+	}
+	e := &examination{decider: d, question: q, selection: selection}
+	e.image = q.image(asked.Reference, selection)
+	e.decision.Reference = asked.Reference
+	switch {
+	case asked.Reference.Digest() == "":
+		e.resolve(ctx)
+	case len(selection.Tagged) > 0:
+		e.confirmTag(ctx)
+	default:
+		e.image.Reference = asked.Reference.WithoutTag()
+	}
+	e.verify(ctx)
+	if len(e.decision.Findings) == 0 {
+		return d.unmatched(asked)
+	}
+	return e.decision
+}
