@@ -1,0 +1,157 @@
+// Copyright The Pratique Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package registry
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"net/http"
+	"strings"
+
+	"github.com/google/go-containerregistry/pkg/v1/types"
+
+	"github.com/pratique-dev/pratique/policy"
+	"github.com/pratique-dev/pratique/reference"
+	"github.com/pratique-dev/pratique/registry/credential"
+)
+
+// Bounds of what is read (spec section 6), in bytes.
+const (
+	maxManifest  = 4 << 20
+	maxSignature = 1 << 20
+)
+
+// manifestTypes is what an image may be: an index is examined as the index.
+var manifestTypes = strings.Join([]string{
+	string(types.OCIManifestSchema1),
+	string(types.OCIImageIndex),
+	string(types.DockerManifestSchema2),
+	string(types.DockerManifestList),
+}, ", ")
+
+// Client asks registries. It is safe for concurrent use.
+type Client struct {
+	sessions   *sessions
+	identifier credential.Identifier
+	referrers  *lacking
+	places     *hostPlaces
+}
+
+// New returns a Client.
+func New(o Options) (*Client, error) {
+	key := make([]byte, sha256.Size)
+	if _, err := rand.Read(key); err != nil {
+		return nil, fmt.Errorf("making the key of credential identities: %w", err)
+	}
+	sessions, err := newSessions(newRoundTripper(o))
+	if err != nil {
+		return nil, err
+	}
+	lacking, err := newLacking()
+	if err != nil {
+		return nil, err
+	}
+	places, err := newHostPlaces()
+	if err != nil {
+		return nil, err
+	}
+	return &Client{sessions: sessions, identifier: credential.NewIdentifier(key), referrers: lacking, places: places}, nil
+}
+
+// Identify returns the identity of the credentials that an image is asked for
+// with.
+func (c *Client) Identify(ctx context.Context, image policy.Image) (credential.Identity, error) {
+	ring, err := image.Ring(ctx)
+	if err != nil {
+		return "", &Error{Reason: policy.ReasonCredentials, Message: err.Error(), cause: err}
+	}
+	return c.identifier.Identify(ring, image.Reference.Repository()), nil
+}
+
+// Resolve implements [policy.Resolver] by one HEAD request, or a GET where the
+// registry does not say the digest. Registries may answer as they like: the
+// digest is verified before anything runs by it.
+func (c *Client) Resolve(ctx context.Context, image policy.Image) (policy.Resolution, error) {
+	access, err := c.access(ctx, image)
+	if err != nil {
+		return policy.Resolution{}, err
+	}
+	r := request{
+		method: http.MethodHead,
+		path:   "manifests/" + image.Reference.Tag(),
+		accept: manifestTypes,
+		what:   fmt.Sprintf("tag %q", image.Reference.Tag()),
+		limit:  maxManifest,
+	}
+	got, err := access.do(ctx, r)
+	if err != nil {
+		return policy.Resolution{}, err
+	}
+	if digest := got.header.Get("Docker-Content-Digest"); digest != "" {
+		return checkedDigest(access.host(), digest)
+	}
+	r.method = http.MethodGet
+	if got, err = access.do(ctx, r); err != nil {
+		return policy.Resolution{}, err
+	}
+	return policy.Resolution{Digest: digestOf(got.untrustedBody)}, nil
+}
+
+// checkedDigest lets only a digest through, whatever the registry sent.
+func checkedDigest(host, untrustedDigest string) (policy.Resolution, error) {
+	ref, err := reference.Parse("registry.invalid/image@" + untrustedDigest)
+	if err != nil || ref.Digest() != untrustedDigest {
+		return policy.Resolution{}, garbageError(host, "digest")
+	}
+	return policy.Resolution{Digest: untrustedDigest}, nil
+}
+
+func digestOf(body []byte) string {
+	sum := sha256.Sum256(body)
+	return "sha256:" + hex.EncodeToString(sum[:])
+}
+
+// readable reports whether an image itself can be read, and is what its digest
+// says: nil, or why not.
+func (a *access) readable(ctx context.Context, digest string) error {
+	got, err := a.manifest(ctx, digest, manifestTypes, "image")
+	if err != nil {
+		return err
+	}
+	if digestOf(got) != digest {
+		return &Error{
+			Reason:  policy.ReasonDigestMismatch,
+			Message: fmt.Sprintf("%s sent something else for the digest %s", a.host(), digest),
+		}
+	}
+	return nil
+}
+
+// manifest reads the manifest of a tag or digest.
+func (a *access) manifest(ctx context.Context, tagOrDigest, accept, what string) ([]byte, error) {
+	got, err := a.do(ctx, request{
+		method: http.MethodGet, path: "manifests/" + tagOrDigest, accept: accept, what: what, limit: maxManifest,
+	})
+	return got.untrustedBody, err
+}
+
+// blob reads a blob of at most limit bytes. The digest is one that a registry
+// sent, and is checked before it becomes part of an address.
+func (a *access) blob(ctx context.Context, untrustedDigest, what string, limit int64) ([]byte, error) {
+	digest, err := checkedDigest(a.host(), untrustedDigest)
+	if err != nil {
+		return nil, err
+	}
+	got, err := a.do(ctx, request{method: http.MethodGet, path: "blobs/" + digest.Digest, what: what, limit: limit})
+	if err != nil {
+		return nil, err
+	}
+	if digestOf(got.untrustedBody) != digest.Digest {
+		return nil, garbageError(a.host(), what)
+	}
+	return got.untrustedBody, nil
+}

@@ -1,0 +1,132 @@
+// Copyright The Pratique Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package registry
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+
+	"github.com/google/go-containerregistry/pkg/v1/remote/transport"
+
+	"github.com/pratique-dev/pratique/policy"
+)
+
+// Error is a request that a registry did not answer as asked. It never quotes
+// what the registry sent: a body may hold anything, a token included.
+type Error struct {
+	Reason  policy.Reason
+	Message string // one line for people, naming the host
+	cause   error
+}
+
+func (e *Error) Error() string { return e.Message }
+
+func (e *Error) Unwrap() error { return e.cause }
+
+// Verdict implements [policy.Judged]: only a body that contradicts the digest
+// it was asked for is a fault of the image, all else leaves it unexamined.
+func (e *Error) Verdict() policy.Verdict {
+	v := policy.Undecided(e.Reason, "%s", e.Message)
+	if e.Reason == policy.ReasonDigestMismatch {
+		v.Outcome = policy.Rejected
+	}
+	return v
+}
+
+// isNotFound reports whether the registry said that the thing is not there.
+func isNotFound(err error) bool { return hasReason(err, policy.ReasonNotFound) }
+
+func hasReason(err error, reason policy.Reason) bool {
+	e, ok := errors.AsType[*Error](err)
+	return ok && e.Reason == reason
+}
+
+// statusError maps an answer's status (spec section 4).
+func statusError(host, what string, status int) *Error {
+	e := &Error{Reason: policy.ReasonUnexpected}
+	explain := ""
+	switch {
+	case status >= http.StatusInternalServerError:
+		e.Reason = policy.ReasonRegistryError
+	case status == http.StatusNotFound:
+		e.Reason = policy.ReasonNotFound
+		explain = ": not there, or hidden without credentials"
+	case status == http.StatusUnauthorized || status == http.StatusForbidden:
+		e.Reason = policy.ReasonUnauthorized
+		explain = ": the registry wants other credentials"
+	case status == http.StatusTooManyRequests:
+		e.Reason = policy.ReasonRateLimited
+		explain = ": too many requests"
+	case status == http.StatusRequestTimeout:
+		e.Reason = policy.ReasonDeadline
+	}
+	e.Message = fmt.Sprintf("%s answered %d to the request for the %s%s", host, status, what, explain)
+	return e
+}
+
+// dialError maps what went wrong before there was an answer.
+func dialError(ctx context.Context, host, what string, err error) *Error {
+	if own, ok := errors.AsType[*Error](err); ok {
+		return own
+	}
+	if answered, ok := errors.AsType[*transport.Error](err); ok && answered.StatusCode != 0 {
+		return statusError(host, what, answered.StatusCode)
+	}
+	e := &Error{Reason: policy.ReasonUnreachable, cause: err}
+	timeout, _ := errors.AsType[net.Error](err)
+	switch {
+	case ctx.Err() != nil, errors.Is(err, context.DeadlineExceeded), timeout != nil && timeout.Timeout():
+		e.Reason = policy.ReasonDeadline
+		e.Message = fmt.Sprintf("%s did not answer the request for the %s in time", host, what)
+	default:
+		e.Message = fmt.Sprintf("%s cannot be reached for the %s: %s", host, what, briefly(err))
+	}
+	return e
+}
+
+// loginError maps what went wrong while logging in. A 404 there does not say
+// that the thing itself is missing: nobody asked for it yet.
+func loginError(ctx context.Context, host, what string, err error) *Error {
+	e := dialError(ctx, host, what, err)
+	if e.Reason != policy.ReasonNotFound {
+		return e
+	}
+	return &Error{
+		Reason:  policy.ReasonUnexpected,
+		Message: fmt.Sprintf("%s answered %d to the login for the %s", host, http.StatusNotFound, what),
+	}
+}
+
+// briefly names a transport failure without repeating anything from the peer.
+func briefly(err error) string {
+	if _, ok := errors.AsType[*net.DNSError](err); ok {
+		return "its name does not resolve"
+	}
+	op, ok := errors.AsType[*net.OpError](err)
+	switch {
+	case ok && op.Op == "dial":
+		return "no connection"
+	case ok:
+		return "connection broken"
+	default:
+		return "the exchange failed"
+	}
+}
+
+func limitError(host, what string, limit int64) *Error {
+	return &Error{
+		Reason:  policy.ReasonLimit,
+		Message: fmt.Sprintf("%s sent a %s of more than %d bytes", host, what, limit),
+	}
+}
+
+func garbageError(host, what string) *Error {
+	return &Error{
+		Reason:  policy.ReasonUnexpected,
+		Message: fmt.Sprintf("%s sent a %s that cannot be read", host, what),
+	}
+}

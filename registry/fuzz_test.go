@@ -1,0 +1,110 @@
+// Copyright The Pratique Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package registry
+
+import (
+	"encoding/json"
+	"net/http"
+	"net/url"
+	"regexp"
+	"runtime"
+	"strings"
+	"testing"
+
+	"github.com/pratique-dev/pratique/registry/credential"
+)
+
+// FuzzNextPage: wherever a Link header leads, it leads to the host and scheme
+// of the list, and brings no credentials of its own.
+func FuzzNextPage(f *testing.F) {
+	for _, link := range []string{
+		`</v2/a/referrers/b?n=2>; rel="next"`, `<?n=2>; rel=next`, `<>; rel="next"`, `<//evil.example/x>; rel="next"`,
+		`<http://user:pw@registry.example/x>; rel="next"`, `<mailto:x>; rel="next"`, `<http://[::1>; rel="next"`,
+		`<a>; rel="prev", <b>; rel="next"`, `<<<>>>; rel="next"`, `<\\evil.example\x>; rel="next"`, "<\t/x>; rel=next",
+		`<http:///x>; rel="next"`, `<http:registry.example>; rel="next"`, `<#x>; rel="next"`, ``, `<`, `rel=next`,
+	} {
+		f.Add(link)
+	}
+	base := url.URL{Scheme: "https", Host: "registry.example:5000", Path: "/v2/acme/app/referrers/sha256:x"}
+	f.Fuzz(func(t *testing.T, link string) {
+		next, further := nextPage(answer{header: http.Header{"Link": {link}}, url: base.String()})
+		if next == "" {
+			return
+		}
+		if !further {
+			t.Errorf("nextPage(%q) = %q and no further page", link, next)
+		}
+		request, err := http.NewRequest(http.MethodGet, next, nil)
+		if err != nil {
+			return // is not sent
+		}
+		if got := request.URL; got.Host != base.Host || got.Scheme != base.Scheme || got.User != nil {
+			t.Errorf("nextPage(%q) = %q, which leads elsewhere", link, next)
+		}
+	})
+}
+
+var plainDigest = regexp.MustCompile(`^sha256:[0-9a-f]{64}$`)
+
+// FuzzDescriptors: any list is read or refused, is bounded, and of its digests
+// only those that are one become part of an address.
+func FuzzDescriptors(f *testing.F) {
+	for _, body := range []string{
+		`{"manifests":[{"digest":"sha256:` + strings.Repeat("ab12", 16) + `","artifactType":"x","size":1}]}`,
+		`{"manifests":[{"digest":"../../x"},null,{}]}`, `{"manifests":null}`, `{"manifests":{}}`, `{"manifests":[1]}`,
+		`{"mediaType":"x","manifests":[]}`, `null`, `[]`, `{`, `{"manifests":[{"size":1e99}]}`, `{"Manifests":[{}],"manifests":[{}]}`,
+		`{"layers":[{"annotations":{"a":"b"}}]}`, `{"layers":[{"annotations":{"a":1}}]}`,
+	} {
+		f.Add([]byte(body))
+	}
+	a, err := (&Client{}).accessWith(credential.Ring{}, "registry.example/acme/app")
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Fuzz(func(t *testing.T, body []byte) {
+		found, err := a.index(body, "list")
+		list := found.items
+		if err != nil && len(list) != 0 {
+			t.Errorf("%d descriptors and error %v", len(list), err)
+		}
+		var m manifest
+		if json.Unmarshal(body, &m) == nil {
+			list = append(list, m.Layers.items...)
+		}
+		for _, d := range list {
+			got, err := checkedDigest(a.host(), d.UntrustedDigest)
+			if err == nil && (!plainDigest.MatchString(got.Digest) || got.Digest != d.UntrustedDigest) {
+				t.Errorf("checkedDigest(%q) = %q", d.UntrustedDigest, got.Digest)
+			}
+		}
+	})
+}
+
+// A list that is within its bound of bytes stays within one of memory.
+func TestListedIsBounded(t *testing.T) {
+	for name, entry := range map[string]string{"empty": "{}", "annotated": `{"annotations":{"":""}}`} {
+		t.Run(name, func(t *testing.T) {
+			body := `{"layers":[` + strings.Repeat(entry+",", maxManifest/(len(entry)+1)-10) + entry + `]}`
+			var before, after runtime.MemStats
+			runtime.ReadMemStats(&before)
+			var m manifest
+			if err := json.Unmarshal([]byte(body), &m); err != nil {
+				t.Fatal(err)
+			}
+			runtime.ReadMemStats(&after)
+			if !m.Layers.more || len(m.Layers.items) != maxListed {
+				t.Errorf("%d entries, more %t; want %d and more", len(m.Layers.items), m.Layers.more, maxListed)
+			}
+			if grown := after.TotalAlloc - before.TotalAlloc; grown > 64<<20 {
+				t.Errorf("%d MiB for %d MiB of JSON", grown>>20, len(body)>>20)
+			}
+		})
+	}
+	t.Run("of a key that comes twice the last counts", func(t *testing.T) {
+		var m manifest
+		if err := json.Unmarshal([]byte(`{"layers":[{},{}],"layers":[{}]}`), &m); err != nil || len(m.Layers.items) != 1 {
+			t.Errorf("%d entries, %v; want 1", len(m.Layers.items), err)
+		}
+	})
+}

@@ -1,0 +1,61 @@
+// Copyright The Pratique Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package registry
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+)
+
+// maxListed is how many entries of a list in a manifest are looked at. 4 MiB of
+// JSON hold over a million empty ones, which would become 200 MiB of structs.
+const maxListed = 10_000
+
+// manifest is what is read of the manifest of a signature or referrer.
+type manifest struct {
+	Layers descriptors `json:"layers"`
+}
+
+// descriptor is what is read of an OCI descriptor. One that has a digest in an
+// unknown form does not make the list that it is in unreadable.
+type descriptor struct {
+	MediaType       string            `json:"mediaType"`
+	ArtifactType    string            `json:"artifactType"`
+	UntrustedDigest string            `json:"digest"`
+	Size            int64             `json:"size"`
+	Annotations     map[string]string `json:"annotations"`
+}
+
+// descriptors is the beginning of a list of them.
+type descriptors struct {
+	items []descriptor
+	more  bool // that were not read
+}
+
+// UnmarshalJSON implements [json.Unmarshaler].
+func (l *descriptors) UnmarshalJSON(untrusted []byte) error {
+	*l = descriptors{} // of a key that comes twice the last counts
+	decoder := json.NewDecoder(bytes.NewReader(untrusted))
+	switch start, err := decoder.Token(); {
+	case err != nil:
+		return err
+	case start == nil: // null
+		return nil
+	case start != json.Delim('['):
+		return errors.New("not a list")
+	}
+	for decoder.More() {
+		if len(l.items) == maxListed {
+			l.more = true
+			return nil
+		}
+		var item descriptor
+		if err := decoder.Decode(&item); err != nil {
+			return err
+		}
+		l.items = append(l.items, item)
+	}
+	return nil
+}

@@ -1,0 +1,292 @@
+// Copyright The Pratique Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package registry
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"strconv"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/google/go-containerregistry/pkg/authn"
+	"github.com/google/go-containerregistry/pkg/name"
+	"github.com/google/go-containerregistry/pkg/v1/remote/transport"
+	"github.com/maypok86/otter/v2"
+	"golang.org/x/sync/singleflight"
+
+	"github.com/pratique-dev/pratique/policy"
+	"github.com/pratique-dev/pratique/registry/credential"
+)
+
+const (
+	// maxSessions is how many logins are remembered. One is a few hundred
+	// bytes and, at most, a token of 64 KiB.
+	maxSessions = 1000
+	// sessionIdle is when an unused login is forgotten.
+	sessionIdle = 10 * time.Minute
+	// handshakeTime bounds a login that several requests wait for.
+	handshakeTime = 30 * time.Second
+)
+
+// sessions are the logins in use: one for each repository and credential. A
+// login costs GET /v2/ and perhaps a token, and is worth keeping.
+type sessions struct {
+	transport http.RoundTripper
+	cache     *otter.Cache[sessionKey, *session]
+	flights   singleflight.Group
+}
+
+// session is one login.
+type session struct {
+	client *http.Client
+	// proven says that the registry has shown something of the repository to it.
+	proven atomic.Bool
+}
+
+type sessionKey struct {
+	repository string
+	auth       authn.AuthConfig
+}
+
+func newSessions(rt http.RoundTripper) (*sessions, error) {
+	cache, err := otter.New(&otter.Options[sessionKey, *session]{
+		MaximumSize:      maxSessions,
+		ExpiryCalculator: otter.ExpiryAccessing[sessionKey, *session](sessionIdle),
+	})
+	if err != nil {
+		return nil, fmt.Errorf("making the session cache: %w", err)
+	}
+	return &sessions{transport: rt, cache: cache}, nil
+}
+
+// get returns a session that is logged in at the repository.
+func (s *sessions) get(ctx context.Context, key sessionKey) (*session, error) {
+	if held, ok := s.cache.GetIfPresent(key); ok {
+		return held, nil
+	}
+	// Others may wait for this login, so it must not end with this request.
+	flight := s.flights.DoChan(fmt.Sprintf("%q", key), func() (_ any, err error) {
+		defer func() {
+			// A panic here would end the process: there is nobody above.
+			if p := recover(); p != nil {
+				err = fmt.Errorf("logging in panicked: %.200v", p)
+			}
+		}()
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), handshakeTime)
+		defer cancel()
+		made, err := s.login(ctx, key)
+		if err == nil {
+			s.cache.Set(key, made)
+		}
+		return made, err
+	})
+	select {
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	case result := <-flight:
+		if result.Err != nil {
+			return nil, result.Err
+		}
+		return result.Val.(*session), nil
+	}
+}
+
+func (s *sessions) login(ctx context.Context, key sessionKey) (*session, error) {
+	repository, err := name.NewRepository(key.repository)
+	if err != nil {
+		return nil, fmt.Errorf("reading the repository %q: %w", key.repository, err)
+	}
+	auth := authn.Anonymous
+	if key.auth != (authn.AuthConfig{}) {
+		auth = authn.FromConfig(key.auth)
+	}
+	rt, err := transport.NewWithContext(ctx, repository.Registry, auth, s.transport,
+		[]string{repository.Scope(transport.PullScope)})
+	if err != nil {
+		return nil, err
+	}
+	return &session{client: &http.Client{Transport: rt, CheckRedirect: checkRedirect}}, nil
+}
+
+func checkRedirect(_ *http.Request, via []*http.Request) error {
+	if len(via) > maxRedirects {
+		return &Error{
+			Reason:  policy.ReasonLimit,
+			Message: fmt.Sprintf("%s redirected more than %d times", via[0].URL.Host, maxRedirects),
+		}
+	}
+	return nil
+}
+
+// proves reports whether the session of a key has seen the repository.
+func (s *sessions) proves(key sessionKey) bool {
+	held, ok := s.cache.GetIfPresent(key)
+	return ok && held.proven.Load()
+}
+
+// access is one repository as one request may see it.
+type access struct {
+	client     *Client
+	repository string // canonical
+	base       string // the address that all of the repository is below
+	auths      []authn.AuthConfig
+}
+
+func (c *Client) access(ctx context.Context, image policy.Image) (*access, error) {
+	ring, err := image.Ring(ctx)
+	if err != nil {
+		return nil, &Error{Reason: policy.ReasonCredentials, Message: err.Error(), cause: err}
+	}
+	return c.accessWith(ring, image.Reference.Repository())
+}
+
+func (c *Client) accessWith(ring credential.Ring, repository string) (*access, error) {
+	parsed, err := name.NewRepository(repository)
+	if err != nil {
+		return nil, fmt.Errorf("reading the repository %q: %w", repository, err)
+	}
+	auths := ring.For(repository)
+	if len(auths) == 0 {
+		auths = []authn.AuthConfig{{}}
+	}
+	return &access{
+		client: c, repository: repository, auths: auths,
+		// The transport of the session chooses the scheme.
+		base: "https://" + parsed.RegistryStr() + "/v2/" + parsed.RepositoryStr() + "/",
+	}, nil
+}
+
+func (a *access) host() string {
+	host, _, _ := strings.Cut(a.repository, "/")
+	return host
+}
+
+// request is one thing to ask a registry for.
+type request struct {
+	method string
+	// path follows /v2/<repository>/, in RFC 3986 form; or it is a whole
+	// address that the registry itself gave.
+	path   string
+	accept string
+	what   string // for people: manifest, signature
+	limit  int64  // bytes of the answer's body
+}
+
+// answer is what came back with status 200.
+type answer struct {
+	header        http.Header
+	url           string
+	untrustedBody []byte
+}
+
+// do sends a request with one credential after the other, those first that
+// have seen the repository before, until the registry accepts one. Any status
+// but 200 is an *Error, and so is a body over the limit.
+//
+// Registries hide what a credential may not see behind 404 as well as behind
+// 401, so that only one which has seen the repository can say that something is
+// not there.
+func (a *access) do(ctx context.Context, r request) (answer, error) {
+	var refusal error
+	for _, key := range a.keys() {
+		got, seen, err := a.once(ctx, r, key)
+		switch {
+		case err == nil:
+			return got, nil
+		case isNotFound(err) && seen:
+			return answer{}, err
+		case isNotFound(err):
+			refusal = err
+		case hasReason(err, policy.ReasonUnauthorized):
+			refusal = cmp.Or(refusal, err)
+		default:
+			return answer{}, err
+		}
+	}
+	return answer{}, refusal
+}
+
+// keys names the sessions to try, in their order.
+func (a *access) keys() []sessionKey {
+	var proven, others []sessionKey
+	for _, auth := range a.auths {
+		key := sessionKey{a.repository, auth}
+		if a.client.sessions.proves(key) {
+			proven = append(proven, key)
+		} else {
+			others = append(others, key)
+		}
+	}
+	return append(proven, others...)
+}
+
+// once sends a request with one credential. seen says whether that one has seen
+// the repository.
+func (a *access) once(ctx context.Context, r request, key sessionKey) (got answer, seen bool, err error) {
+	session, err := a.client.sessions.get(ctx, key)
+	if err != nil {
+		return answer{}, false, loginError(ctx, a.host(), r.what, err)
+	}
+	got, err = a.send(ctx, r, session.client)
+	if err == nil {
+		session.proven.Store(true)
+	}
+	return got, session.proven.Load(), err
+}
+
+func (a *access) send(ctx context.Context, r request, client *http.Client) (answer, error) {
+	target := r.path
+	if !strings.Contains(target, "://") {
+		target = a.base + r.path
+	}
+	sent, err := http.NewRequestWithContext(ctx, r.method, target, nil)
+	if err != nil {
+		return answer{}, garbageError(a.host(), r.what)
+	}
+	if r.accept != "" {
+		sent.Header.Set("Accept", r.accept)
+	}
+	response, err := client.Do(sent)
+	if err != nil {
+		return answer{}, dialError(ctx, a.host(), r.what, err)
+	}
+	defer func() { _ = response.Body.Close() }()
+	if response.StatusCode != http.StatusOK {
+		return answer{}, statusError(a.host(), r.what, response.StatusCode)
+	}
+	got := answer{header: response.Header, url: target}
+	if r.method == http.MethodHead {
+		return got, nil
+	}
+	got.untrustedBody, err = a.read(ctx, response, r)
+	return got, err
+}
+
+// read reads a body that has at most limit bytes. More is an error: what was
+// cut off might have changed the meaning of the rest.
+func (a *access) read(ctx context.Context, response *http.Response, r request) ([]byte, error) {
+	if length, err := strconv.ParseInt(response.Header.Get("Content-Length"), 10, 64); err == nil && length > r.limit {
+		return nil, limitError(a.host(), r.what, r.limit)
+	}
+	body, err := io.ReadAll(io.LimitReader(response.Body, r.limit+1))
+	switch {
+	case err == nil && int64(len(body)) > r.limit:
+		return nil, limitError(a.host(), r.what, r.limit)
+	case errors.Is(err, io.ErrUnexpectedEOF):
+		return nil, &Error{
+			Reason:  policy.ReasonUnreachable,
+			Message: fmt.Sprintf("%s broke off while sending the %s", a.host(), r.what),
+			cause:   err,
+		}
+	case err != nil:
+		return nil, dialError(ctx, a.host(), r.what, err)
+	}
+	return body, nil
+}
