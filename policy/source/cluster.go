@@ -1,0 +1,302 @@
+// Copyright The Pratique Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package source
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/go-logr/logr"
+	"github.com/maypok86/otter/v2"
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	toolscache "k8s.io/client-go/tools/cache"
+	"sigs.k8s.io/controller-runtime/pkg/cache"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/manager"
+
+	"github.com/pratique-dev/pratique/api/v1alpha1"
+	"github.com/pratique-dev/pratique/policy"
+	"github.com/pratique-dev/pratique/registry/credential"
+)
+
+const (
+	// collect is how long changes are gathered before the rules are compiled.
+	collect = 100 * time.Millisecond
+	// retryAfter is when a compilation that failed, or that could not read a
+	// Secret, is tried again.
+	retryAfter = time.Second
+	// secretFor is how long the credentials of a Pod's pull secret are kept:
+	// changes are in force within 5 s (spec section 3).
+	secretFor = 5 * time.Second
+	// maxKeptSecrets bounds of how many they are.
+	maxKeptSecrets = 1000
+)
+
+// Cluster reads rules through the API server. ImageConfigs are read as they
+// are stored: a typed client would drop the names that it does not know, and
+// with them the mistakes.
+type Cluster struct {
+	live
+
+	compiler  Compiler
+	namespace string // Pratique's own
+	cache     cache.Cache
+	direct    client.Reader // past the cache, for what may not be watched
+	secrets   *otter.Cache[objectKey, pullSecret]
+	changed   chan struct{}
+	compiled  atomic.Pointer[[]Compiled]
+	statuses  *statuses
+}
+
+// CacheOptions narrows what a manager's cache watches to what Cluster needs:
+// Secrets of Pratique's own namespace only.
+func CacheOptions(namespace string) cache.Options {
+	return cache.Options{
+		ByObject: map[client.Object]cache.ByObject{
+			&corev1.Secret{}: {Namespaces: map[string]cache.Config{namespace: {}}},
+		},
+		DefaultTransform: cache.TransformStripManagedFields(),
+	}
+}
+
+func imageConfig() *unstructured.Unstructured {
+	object := &unstructured.Unstructured{}
+	object.SetGroupVersionKind(v1alpha1.GroupVersion().WithKind(v1alpha1.KindImageConfig))
+	return object
+}
+
+func namespaceMetadata() *metav1.PartialObjectMetadata {
+	object := &metav1.PartialObjectMetadata{}
+	object.SetGroupVersionKind(corev1.SchemeGroupVersion.WithKind("Namespace"))
+	return object
+}
+
+// ClusterOptions are what a Cluster works with.
+type ClusterOptions struct {
+	Compiler  Compiler
+	Namespace string // Pratique's own
+	// Leads reports whether this replica is the one that writes statuses now.
+	Leads func() bool
+}
+
+// NewCluster adds a Cluster to a manager, which starts it.
+func NewCluster(ctx context.Context, m manager.Manager, o ClusterOptions) (*Cluster, error) {
+	secrets, err := otter.New(&otter.Options[objectKey, pullSecret]{
+		MaximumSize:      maxKeptSecrets,
+		ExpiryCalculator: otter.ExpiryWriting[objectKey, pullSecret](secretFor),
+	})
+	if err != nil {
+		return nil, fmt.Errorf("making the cache of pull secrets: %w", err)
+	}
+	o.Compiler.cluster, o.Compiler.namespace = true, o.Namespace
+	c := &Cluster{
+		compiler: o.Compiler, namespace: o.Namespace,
+		cache: m.GetCache(), direct: m.GetAPIReader(), secrets: secrets,
+		changed:  make(chan struct{}, 1),
+		statuses: &statuses{client: m.GetClient(), leads: o.Leads},
+	}
+	for _, watched := range []struct {
+		what   string
+		object client.Object
+		differ func(before, after metav1.Object) bool
+	}{{"ImageConfigs", imageConfig(), respecified}, {"Secrets", &corev1.Secret{}, rewritten}} {
+		informer, err := c.cache.GetInformer(ctx, watched.object, cache.BlockUntilSynced(false))
+		if meta.IsNoMatchError(err) {
+			return nil, fmt.Errorf("watching %s: %w; hint: kubectl apply -f deploy/crds", watched.what, err)
+		}
+		if err != nil {
+			return nil, fmt.Errorf("watching %s: %w", watched.what, err)
+		}
+		if _, err := informer.AddEventHandler(c.handler(watched.differ)); err != nil {
+			return nil, fmt.Errorf("watching %s: %w", watched.what, err)
+		}
+	}
+	if _, err := c.cache.GetInformer(ctx, namespaceMetadata(), cache.BlockUntilSynced(false)); err != nil {
+		return nil, fmt.Errorf("watching namespaces: %w", err)
+	}
+	return c, m.Add(c)
+}
+
+// respecified reports whether an ImageConfig asks for something else now. Its
+// status, which Pratique writes itself, is not in the generation. The UID tells
+// it from another of its name that took its place unseen.
+func respecified(before, after metav1.Object) bool {
+	return before.GetGeneration() != after.GetGeneration() || before.GetUID() != after.GetUID()
+}
+
+// rewritten reports whether an object was written. The cache repeats objects
+// from time to time that were not.
+func rewritten(before, after metav1.Object) bool {
+	return before.GetResourceVersion() != after.GetResourceVersion()
+}
+
+// handler asks for a new compilation when an object comes, goes, or differs
+// from what it was.
+func (c *Cluster) handler(differ func(before, after metav1.Object) bool) toolscache.ResourceEventHandler {
+	return toolscache.ResourceEventHandlerFuncs{
+		AddFunc: func(any) { c.ask() },
+		UpdateFunc: func(before, after any) {
+			one, known := before.(metav1.Object)
+			other, knownToo := after.(metav1.Object)
+			if !known || !knownToo || differ(one, other) {
+				c.ask()
+			}
+		},
+		DeleteFunc: func(any) { c.ask() },
+	}
+}
+
+func (c *Cluster) ask() {
+	select {
+	case c.changed <- struct{}{}:
+	default: // one is asked for already
+	}
+}
+
+// NeedLeaderElection implements [manager.LeaderElectionRunnable]: every replica
+// keeps its own rules.
+func (c *Cluster) NeedLeaderElection() bool { return false }
+
+// Start implements [manager.Runnable]: it compiles once and on every change.
+func (c *Cluster) Start(ctx context.Context) error {
+	log := logr.FromContextOrDiscard(ctx)
+	if !c.cache.WaitForCacheSync(ctx) {
+		return errors.New("reading ImageConfigs: stopped before they were read")
+	}
+	var writing sync.WaitGroup
+	defer writing.Wait()
+	writing.Go(func() { c.statuses.run(ctx) })
+	for {
+		if err := c.compile(ctx); err != nil {
+			log.Error(err, "cannot compile the policies: the last good ones stay in force")
+			time.AfterFunc(retryAfter, c.ask)
+		} else {
+			logCompiled(log, *c.compiled.Load())
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-c.changed:
+		}
+		if !pause(ctx, collect) {
+			return nil
+		}
+		select {
+		case <-c.changed: // came in the meantime, and is about to be read
+		default:
+		}
+	}
+}
+
+// pause waits, and reports whether that came to its end before ctx.
+func pause(ctx context.Context, d time.Duration) bool {
+	select {
+	case <-ctx.Done():
+		return false
+	case <-time.After(d):
+		return true
+	}
+}
+
+func (c *Cluster) compile(ctx context.Context) error {
+	list := &unstructured.UnstructuredList{}
+	list.SetGroupVersionKind(v1alpha1.GroupVersion().WithKind(v1alpha1.KindImageConfig + "List"))
+	if err := c.cache.List(ctx, list, client.UnsafeDisableDeepCopy); err != nil {
+		return fmt.Errorf("listing ImageConfigs: %w", err)
+	}
+	compiled := make([]Compiled, 0, len(list.Items))
+	unread := false
+	secrets := func(name string) (*corev1.Secret, error) {
+		secret, err := c.ownSecret(ctx, name)
+		unread = unread || err != nil
+		return secret, err
+	}
+	for i := range list.Items {
+		raw, err := list.Items[i].MarshalJSON()
+		if err != nil {
+			return fmt.Errorf("reading ImageConfig %q: %w", list.Items[i].GetName(), err)
+		}
+		one, err := c.compiler.Compile(raw, secrets)
+		if err != nil {
+			return fmt.Errorf("reading ImageConfig %q: %w", list.Items[i].GetName(), err)
+		}
+		compiled = append(compiled, one)
+	}
+	noteConflicts(compiled)
+	c.compiled.Store(&compiled)
+	c.set.Store(policy.NewSet(rulesOf(compiled)))
+	c.statuses.publish(compiled)
+	if unread {
+		time.AfterFunc(retryAfter, c.ask)
+	}
+	return nil
+}
+
+func (c *Cluster) ownSecret(ctx context.Context, name string) (*corev1.Secret, error) {
+	secret := &corev1.Secret{}
+	err := c.cache.Get(ctx, client.ObjectKey{Namespace: c.namespace, Name: name}, secret)
+	if apierrors.IsNotFound(err) {
+		return nil, nil //nolint:nilnil // Secrets documents nil as absent
+	}
+	if err != nil {
+		return nil, fmt.Errorf("reading the cache: %w", err)
+	}
+	return secret, nil
+}
+
+// Ready reports an error until the rules were read.
+func (c *Cluster) Ready() error {
+	if c.Set() == nil {
+		return errors.New("the ImageConfigs are not read yet")
+	}
+	return nil
+}
+
+// Namespace describes a namespace by its labels. One that was made a moment ago
+// is asked for directly.
+func (c *Cluster) Namespace(ctx context.Context, name string) policy.Namespace {
+	object := namespaceMetadata()
+	key := client.ObjectKey{Name: name}
+	err := c.cache.Get(ctx, key, object)
+	if err != nil {
+		err = c.direct.Get(ctx, key, object)
+	}
+	if err != nil {
+		return policy.Namespace{Name: name, Unreadable: true}
+	}
+	return namespaceOf(name, object.Labels)
+}
+
+// Credentials finds pull secrets in the namespace of a request.
+func (c *Cluster) Credentials(namespace string, names []string) *credential.Source {
+	return pullSecrets(c.podSecret, namespace, names)
+}
+
+// podSecret reads a Secret that must not be watched, because it is not ours,
+// and keeps its credentials for a moment. Nothing else of it is kept.
+func (c *Cluster) podSecret(ctx context.Context, namespace, name string) (pullSecret, error) {
+	key := objectKey{namespace, name}
+	if kept, ok := c.secrets.GetIfPresent(key); ok {
+		return kept, nil
+	}
+	secret := &corev1.Secret{}
+	err := c.direct.Get(ctx, client.ObjectKey{Namespace: namespace, Name: name}, secret)
+	switch {
+	case apierrors.IsNotFound(err):
+		secret = nil
+	case err != nil:
+		return pullSecret{}, fmt.Errorf("asking the API server: %w", err)
+	}
+	read := readPullSecret(secret)
+	c.secrets.Set(key, read)
+	return read, nil
+}

@@ -1,0 +1,359 @@
+// Copyright The Pratique Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package source
+
+import (
+	"crypto"
+	"crypto/sha256"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	corev1 "k8s.io/api/core/v1"
+	utilerrors "k8s.io/apimachinery/pkg/util/errors"
+	"k8s.io/apimachinery/pkg/util/validation/field"
+
+	"github.com/pratique-dev/pratique/api/v1alpha1"
+	"github.com/pratique-dev/pratique/policy"
+	"github.com/pratique-dev/pratique/policy/cosign"
+	"github.com/pratique-dev/pratique/reference"
+	"github.com/pratique-dev/pratique/registry/credential"
+)
+
+// maxType is how much of a Secret's type is repeated, in bytes.
+const maxType = 253
+
+// Secrets finds a Secret in Pratique's own namespace; nil if there is none.
+type Secrets func(name string) (*corev1.Secret, error)
+
+// Compiled is an ImageConfig made ready, or what is wrong with it.
+type Compiled struct {
+	Rule       *policy.Rule
+	Generation int64
+	// Ready, Reason and Message are those of the condition Ready.
+	Ready   bool
+	Reason  string
+	Message string
+}
+
+// mistake is why an ImageConfig is not ready.
+type mistake struct {
+	reason  string
+	message string
+}
+
+func (m *mistake) Error() string { return m.message }
+
+func wrong(reason, format string, args ...any) *mistake {
+	return &mistake{reason: reason, message: fmt.Sprintf(format, args...)}
+}
+
+// Compiler compiles ImageConfigs.
+type Compiler struct {
+	// Signatures is where the compiled rules look for signatures.
+	Signatures cosign.Source
+
+	// namespace is Pratique's own, for messages.
+	namespace string
+	// cluster says that kubectl shows the conditions of what is compiled.
+	cluster bool
+}
+
+// Compile compiles an ImageConfig, given as JSON. It returns an error only for
+// what is no ImageConfig at all; every mistake in one makes a rule that is not
+// ready, under which what it selects is Inconclusive.
+func (c Compiler) Compile(raw []byte, secrets Secrets) (Compiled, error) {
+	config, err := v1alpha1.Decode(raw)
+	if config == nil {
+		return Compiled{}, err
+	}
+	compilation := &compilation{
+		compiler: c, config: config, secrets: secrets,
+		rule: &policy.Rule{Kind: v1alpha1.KindImageConfig, Name: config.Name, Mode: policy.Enforce},
+	}
+	if err != nil {
+		compilation.invalid = []error{err}
+		compilation.rule.Everywhere = mayMatchMore(raw)
+	} else {
+		for _, problem := range config.Validate() {
+			compilation.invalid = append(compilation.invalid, problem)
+		}
+	}
+	return compilation.run(), nil
+}
+
+// mayMatchMore reports whether spec has a name that may be meant to be
+// matchImages: what it lists is not read.
+func mayMatchMore(raw []byte) bool {
+	var object struct {
+		Spec map[string]json.RawMessage `json:"spec"`
+	}
+	if err := json.Unmarshal(raw, &object); err != nil {
+		return true
+	}
+	for name := range object.Spec {
+		if name != "matchImages" && strings.HasPrefix(strings.ToLower(name), "match") {
+			return true
+		}
+	}
+	return false
+}
+
+// compilation is one ImageConfig on its way to a rule.
+type compilation struct {
+	compiler Compiler
+	config   *v1alpha1.ImageConfig
+	secrets  Secrets
+	rule     *policy.Rule
+	// invalid is what keeps the ImageConfig from being read as it is meant.
+	invalid []error
+	// problems make the rule not ready. Those that are only about a pull secret
+	// are kept apart: the images are still examined.
+	problems, pullProblems []*mistake
+}
+
+func (c *compilation) run() Compiled {
+	if c.config.Spec.Mode == v1alpha1.ModeAudit {
+		c.rule.Mode = policy.Audit
+	}
+	c.matchImages()
+	c.matchNamespaces()
+	if len(c.invalid) > 0 {
+		problem := wrong(v1alpha1.ReasonInvalid, "%v", utilerrors.NewAggregate(c.invalid))
+		if c.rule.Everywhere {
+			problem.message += "; which images it is for cannot be read, so all are held back"
+		}
+		c.problems = append(c.problems, problem)
+	}
+	for _, path := range unsupported(&c.config.Spec) {
+		c.problems = append(c.problems, wrong(v1alpha1.ReasonNotSupported, "%s: not supported by this version", path))
+	}
+	c.pullSecret()
+	if len(c.problems) == 0 && c.config.Spec.Verification != nil {
+		c.verification()
+	}
+	compiled := Compiled{
+		Rule: c.rule, Generation: c.config.Generation,
+		Ready: true, Reason: v1alpha1.ReasonCompiled, Message: "compiled and in force",
+	}
+	if all := slices.Concat(c.problems, c.pullProblems); len(all) > 0 {
+		compiled.Ready, compiled.Reason, compiled.Message = false, all[0].reason, all[0].message
+		if len(all) > 1 {
+			compiled.Message = fmt.Sprintf("%s (and %d more)", all[0].message, len(all)-1)
+		}
+	}
+	if len(c.problems) > 0 {
+		// Whatever the mistake is, the rule might have asked for more.
+		c.rule.Verification = c.compiler.held(compiled)
+	}
+	return compiled
+}
+
+// held is the verification of a rule that is not ready. Its verdict is fixed,
+// and therefore not cached under a hash.
+func (c Compiler) held(compiled Compiled) *policy.Verification {
+	verdict := policy.Undecided(policy.ReasonNotReady, "it is not ready: %s", oneLine(compiled.Message))
+	if c.cluster {
+		verdict.Message += "; see: kubectl describe imageconfig " + compiled.Rule.Name
+	}
+	return &policy.Verification{Engine: cosign.Engine, Fixed: &verdict}
+}
+
+func oneLine(s string) string { return strings.Join(strings.Fields(s), " ") }
+
+// matchImages reads which images are meant. If that cannot be read of one
+// prefix, or there is none, it may be any image: then the rule holds back all.
+func (c *compilation) matchImages() {
+	list := c.config.Spec.MatchImages
+	if len(list) == 0 {
+		c.rule.Everywhere = true
+	}
+	for i, match := range list {
+		prefixes, err := reference.ParsePrefix(match.Prefix)
+		if err != nil {
+			c.invalidPrefix(field.NewPath("spec", "matchImages").Index(i).Child("prefix"), err)
+		}
+		if err != nil || match.Type != v1alpha1.MatchPrefix {
+			c.rule.Everywhere = true
+			continue
+		}
+		c.rule.Prefixes = append(c.rule.Prefixes, prefixes...)
+	}
+}
+
+// invalidPrefix tells of a prefix, unless validation has told of it already.
+func (c *compilation) invalidPrefix(path *field.Path, err error) {
+	for _, known := range c.invalid {
+		if problem, ok := errors.AsType[*field.Error](known); ok && problem.Field == path.String() {
+			return
+		}
+	}
+	c.invalid = append(c.invalid, fmt.Errorf("%s: %w", path, err))
+}
+
+// matchNamespaces reads which namespaces are meant. Of an ImageConfig that
+// cannot be read these are all: the mistake may be in the selector, or be what
+// stands in its place.
+func (c *compilation) matchNamespaces() {
+	if len(c.invalid) > 0 {
+		return
+	}
+	selector, err := c.config.Spec.NamespaceSelector.AsSelector()
+	if err != nil {
+		c.invalid = append(c.invalid, fmt.Errorf("spec.namespaceSelector: %w", err))
+		return
+	}
+	if !selector.Empty() {
+		c.rule.Namespaces = selector
+	}
+}
+
+// pullSecret reads the credentials that the rule brings. A rule whose secret is
+// missing is still the one that is selected, so that a shorter prefix's secret
+// does not step in.
+func (c *compilation) pullSecret() {
+	registry := c.config.Spec.Registry
+	if registry == nil || registry.Authentication == nil || registry.Authentication.PullSecretRef == nil {
+		return
+	}
+	const path = "spec.registry.authentication.pullSecretRef"
+	name := string(registry.Authentication.PullSecretRef.Name)
+	c.rule.PullSecret = &credential.Config{}
+	secret, problem := c.secret(path, name)
+	if problem != nil {
+		c.pullProblems = append(c.pullProblems, problem)
+		return
+	}
+	config, err := parsePullSecret(secret)
+	if err != nil {
+		c.pullProblems = append(c.pullProblems, wrong(v1alpha1.ReasonSecretInvalid, "%s: secret %q: %v", path, name, err))
+		return
+	}
+	c.rule.PullSecret = &config
+}
+
+func (c *compilation) secret(path, name string) (*corev1.Secret, *mistake) {
+	secret, err := c.secrets(name)
+	switch {
+	case err != nil:
+		return nil, wrong(v1alpha1.ReasonReadFailed, "%s: reading secret %q: %v", path, name, err)
+	case secret == nil:
+		return nil, wrong(v1alpha1.ReasonSecretNotFound, "%s: secret %q does not exist in Pratique's namespace %q (set by --namespace)",
+			path, name, c.compiler.namespace)
+	}
+	return secret, nil
+}
+
+// anotherType says so of a Secret. A type may be long, and the text is kept.
+func anotherType(secret *corev1.Secret) string {
+	return fmt.Sprintf("its type is %q, not %q", clip(string(secret.Type), maxType), credential.TypeDockerConfigJSON)
+}
+
+func parsePullSecret(secret *corev1.Secret) (credential.Config, error) {
+	if secret.Type != credential.TypeDockerConfigJSON {
+		return credential.Config{}, errors.New(anotherType(secret))
+	}
+	data, ok := secret.Data[credential.KeyDockerConfigJSON]
+	if !ok {
+		return credential.Config{}, fmt.Errorf("it has no key %q", credential.KeyDockerConfigJSON)
+	}
+	return credential.Parse(data)
+}
+
+func (c *compilation) verification() {
+	var authorities []cosign.Authority
+	for i, a := range c.config.Spec.Verification.Cosign.Authorities {
+		authority, problem := c.authority(a, fmt.Sprintf("spec.verification.cosign.authorities[%d]", i))
+		if problem != nil {
+			c.problems = append(c.problems, problem)
+			continue
+		}
+		authorities = append(authorities, authority)
+	}
+	if len(c.problems) > 0 {
+		return
+	}
+	verifier, err := cosign.New(c.compiler.Signatures, authorities)
+	if err != nil {
+		c.problems = append(c.problems, wrong(v1alpha1.ReasonInvalid, "spec.verification.cosign: %v", err))
+		return
+	}
+	hash, err := hashOf(authorities)
+	if err != nil {
+		c.problems = append(c.problems, wrong(v1alpha1.ReasonInvalid, "spec.verification.cosign: %v", err))
+		return
+	}
+	c.rule.Verification = &policy.Verification{Engine: cosign.Engine, Fixed: verifier.Fixed(), Hash: hash}
+	if c.rule.Verification.Fixed == nil {
+		c.rule.Verification.Verifier = verifier
+	}
+}
+
+// hashOf identifies all that a verdict rests on: the authorities with their
+// key material. Maps are written in the order of their keys.
+func hashOf(authorities []cosign.Authority) ([sha256.Size]byte, error) {
+	text, err := json.Marshal(authorities)
+	if err != nil {
+		return [sha256.Size]byte{}, fmt.Errorf("hashing the authorities: %w", err)
+	}
+	return sha256.Sum256(append([]byte(cosign.Engine+"\n"), text...)), nil
+}
+
+// hashes are the functions that signatures by keys are made over.
+var hashes = map[v1alpha1.HashAlgorithm]crypto.Hash{
+	"":              crypto.SHA256,
+	v1alpha1.SHA224: crypto.SHA224,
+	v1alpha1.SHA256: crypto.SHA256,
+	v1alpha1.SHA384: crypto.SHA384,
+	v1alpha1.SHA512: crypto.SHA512,
+}
+
+func (c *compilation) authority(a v1alpha1.Authority, path string) (cosign.Authority, *mistake) {
+	authority := cosign.Authority{Name: a.Name, Annotations: a.Annotations}
+	switch {
+	case a.Static != nil:
+		authority.Static = cosign.Static(a.Static.Action)
+		return authority, nil
+	case a.Key == nil:
+		return authority, wrong(v1alpha1.ReasonInvalid, "%s: it has neither key nor static", path)
+	}
+	hash, ok := hashes[a.Key.HashAlgorithm]
+	if !ok {
+		return authority, wrong(v1alpha1.ReasonInvalid, "%s.key.hashAlgorithm: %q is unknown", path, a.Key.HashAlgorithm)
+	}
+	authority.Hash = hash
+	if a.Key.SecretRef == nil {
+		authority.Key = []byte(a.Key.Data)
+		return authority, c.usable(authority, v1alpha1.ReasonInvalid, path+".key.data")
+	}
+	path += ".key.secretRef"
+	name, key := string(a.Key.SecretRef.Name), string(a.Key.SecretRef.Key)
+	secret, problem := c.secret(path, name)
+	if problem != nil {
+		return authority, problem
+	}
+	data, ok := secret.Data[key]
+	if !ok {
+		return authority, wrong(v1alpha1.ReasonSecretInvalid, "%s: secret %q has no key %q", path, name, key)
+	}
+	authority.Key = data
+	return authority, c.usable(authority, v1alpha1.ReasonSecretInvalid, fmt.Sprintf("%s: secret %q, key %q", path, name, key))
+}
+
+// usable tries the authority by itself, so that a mistake names its place.
+func (c *compilation) usable(authority cosign.Authority, reason, place string) *mistake {
+	if _, err := cosign.New(c.compiler.Signatures, []cosign.Authority{authority}); err != nil {
+		return wrong(reason, "%s: %v", place, unwrapped(err))
+	}
+	return nil
+}
+
+func unwrapped(err error) error {
+	if inner := errors.Unwrap(err); inner != nil {
+		return inner
+	}
+	return err
+}

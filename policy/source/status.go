@@ -1,0 +1,117 @@
+// Copyright The Pratique Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package source
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/go-logr/logr"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/pratique-dev/pratique/api/v1alpha1"
+)
+
+const (
+	// maxMessage is the longest message of a condition (k8s.io/apimachinery
+	// meta/v1, Condition.Message).
+	maxMessage = 32768
+	// writeAgain is when statuses that could not be written are tried again.
+	writeAgain = 5 * time.Second
+	// lookAgain is how often the leader looks for a new compilation.
+	lookAgain = 250 * time.Millisecond
+)
+
+// statuses writes the condition Ready of ImageConfigs. Only the elected replica
+// does; all of them have the same to say.
+type statuses struct {
+	client client.Client
+	leads  func() bool
+	latest atomic.Pointer[[]Compiled]
+}
+
+func (s *statuses) publish(compiled []Compiled) { s.latest.Store(&compiled) }
+
+// run writes what was published last, until ctx ends.
+func (s *statuses) run(ctx context.Context) {
+	log := logr.FromContextOrDiscard(ctx)
+	wait := lookAgain
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(wait):
+		}
+		wait = lookAgain
+		if !s.leads() {
+			continue
+		}
+		compiled := s.latest.Swap(nil)
+		if compiled == nil {
+			continue
+		}
+		for _, c := range *compiled {
+			if err := s.write(ctx, c); err != nil {
+				log.Error(err, "cannot write the status of an ImageConfig", "name", c.Rule.Name)
+				s.latest.CompareAndSwap(nil, compiled)
+				wait = writeAgain
+			}
+		}
+	}
+}
+
+// write sets the condition, if it says something else already.
+func (s *statuses) write(ctx context.Context, c Compiled) error {
+	object := imageConfig()
+	if err := s.client.Get(ctx, client.ObjectKey{Name: c.Rule.Name}, object); err != nil {
+		return client.IgnoreNotFound(err)
+	}
+	raw, err := object.MarshalJSON()
+	if err != nil {
+		return fmt.Errorf("reading ImageConfig %q: %w", c.Rule.Name, err)
+	}
+	// Mistakes in spec are what the status tells of; here only status counts.
+	config, _ := v1alpha1.Decode(raw)
+	if config == nil || config.Generation != c.Generation {
+		return nil // a newer one is on its way
+	}
+	status := metav1.ConditionFalse
+	if c.Ready {
+		status = metav1.ConditionTrue
+	}
+	if !meta.SetStatusCondition(&config.Status.Conditions, metav1.Condition{
+		Type: v1alpha1.ConditionReady, Status: status, ObservedGeneration: c.Generation,
+		Reason: c.Reason, Message: clip(c.Message, maxMessage),
+	}) {
+		return nil
+	}
+	patch, err := json.Marshal(map[string]any{"status": config.Status})
+	if err != nil {
+		return fmt.Errorf("writing the status: %w", err)
+	}
+	err = s.client.Status().Patch(ctx, object, client.RawPatch(types.MergePatchType, patch))
+	if apierrors.IsNotFound(err) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("patching the status: %w", err)
+	}
+	return nil
+}
+
+// clip shortens s to at most so many bytes, and splits no character.
+func clip(s string, most int) string {
+	if len(s) <= most {
+		return s
+	}
+	return strings.ToValidUTF8(s[:most-len("…")], "") + "…"
+}
