@@ -1,0 +1,250 @@
+// Copyright The Pratique Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package webhook
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"slices"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/go-logr/logr"
+	admissionv1 "k8s.io/api/admission/v1"
+
+	"github.com/pratique-dev/pratique/policy"
+	"github.com/pratique-dev/pratique/reference"
+	"github.com/pratique-dev/pratique/registry/credential"
+)
+
+// maxInFlight is how many reviews are answered at once (spec section 6). The
+// next one is told to come again: the API server then goes by failurePolicy.
+const maxInFlight = 512
+
+// Decider decides about images. [policy.Decider] is one.
+type Decider interface {
+	Decide(ctx context.Context, q policy.Question) []policy.Decision
+	Pin(ctx context.Context, q policy.Question) []policy.Decision
+}
+
+// Surroundings tell what holds where a request happens.
+type Surroundings interface {
+	// Set returns the rules in force, nil if they are not read yet; one request
+	// asks once.
+	Set() *policy.Set
+	// Namespace describes the namespace of a request.
+	Namespace(ctx context.Context, name string) policy.Namespace
+	// Credentials finds an object's pull secrets in one namespace.
+	Credentials(namespace string, pullSecrets []string) *credential.Source
+}
+
+// References reads image references. [reference.Memo] is one.
+type References interface {
+	Parse(written string) (reference.Reference, error)
+}
+
+// Recorder counts what happens. Its labels come from fixed lists.
+type Recorder interface {
+	Reviewed(pass string, allowed bool, elapsed time.Duration)
+	Found(finding policy.Finding)
+}
+
+// Handler answers AdmissionReviews. All its exported fields must be set.
+type Handler struct {
+	Catalog      *Catalog
+	References   References
+	Decider      Decider
+	Surroundings Surroundings
+	Server       policy.Server
+	// SecretNamespaces is where the pull secrets of objects without a
+	// namespace are, by what their row says.
+	SecretNamespaces map[SecretNamespace]string
+	Recorder         Recorder
+	Log              logr.Logger
+
+	make  sync.Once
+	slots chan struct{} // of both passes
+}
+
+// Mutate returns the handler of the mutating pass. It pins, and never denies.
+func (h *Handler) Mutate() http.Handler { return h.serve(passMutate, h.mutate) }
+
+// Validate returns the handler of the validating pass. It trusts nothing that
+// the mutating pass, or anyone, left in the object.
+func (h *Handler) Validate() http.Handler { return h.serve(passValidate, h.validate) }
+
+// answer decides about one request. ctx ends when the answer is due.
+type answer func(ctx context.Context, r *request) *response
+
+func (h *Handler) serve(pass string, answer answer) http.Handler {
+	h.make.Do(func() { h.slots = make(chan struct{}, maxInFlight) })
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		began := time.Now()
+		due := began.Add(budget(r))
+		if err := http.NewResponseController(w).SetWriteDeadline(due.Add(writeWithin)); err != nil {
+			h.refuse(w, fmt.Errorf("bounding the time to write: %w", err))
+			return
+		}
+		select {
+		case h.slots <- struct{}{}:
+			defer func() { <-h.slots }()
+		default:
+			h.refuse(w, &httpError{http.StatusServiceUnavailable, "too many reviews at once"})
+			return
+		}
+		asked, err := readInTime(w, r, due)
+		if err != nil {
+			h.refuse(w, err)
+			return
+		}
+		// It ends too if the API server goes away.
+		ctx, cancel := context.WithDeadline(r.Context(), due)
+		defer cancel()
+		given := h.guarded(ctx, asked, pass, answer)
+		h.write(w, asked, given)
+		h.record(pass, asked, given, time.Since(began))
+	})
+}
+
+// guarded turns a panic into an answer: the process goes on, and the object
+// is not let in.
+func (h *Handler) guarded(ctx context.Context, asked *request, pass string, answer answer) (given *response) {
+	defer func() {
+		if p := recover(); p != nil {
+			given = h.unexamined(pass, policy.Panicked(p))
+		}
+	}()
+	return answer(ctx, asked)
+}
+
+func (h *Handler) refuse(w http.ResponseWriter, err error) {
+	refusal, ok := errors.AsType[*httpError](err)
+	if !ok {
+		refusal = &httpError{http.StatusInternalServerError, "the request could not be read"}
+	}
+	h.Log.Info("not a review", "status", refusal.status, "reason", refusal.message)
+	http.Error(w, refusal.message, refusal.status)
+}
+
+func (h *Handler) write(w http.ResponseWriter, asked *request, given *response) {
+	review := admissionv1.AdmissionReview{Response: given.build(asked.UID)}
+	review.SetGroupVersionKind(admissionv1.SchemeGroupVersion.WithKind("AdmissionReview"))
+	body, err := json.Marshal(review)
+	if err != nil {
+		h.Log.Error(err, "cannot write an answer", "requestID", asked.UID)
+		http.Error(w, "the answer could not be written", http.StatusInternalServerError)
+		return
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Content-Length", strconv.Itoa(len(body)))
+	_, err = w.Write(body)
+	if err == nil {
+		// Who waits for the answer need not wait for the log.
+		err = http.NewResponseController(w).Flush()
+	}
+	if err != nil {
+		h.Log.V(1).Info("the API server went away", "requestID", asked.UID)
+	}
+}
+
+func (h *Handler) record(pass string, asked *request, given *response, elapsed time.Duration) {
+	h.Recorder.Reviewed(pass, given.allowed(), elapsed)
+	for _, line := range given.lines {
+		h.Recorder.Found(line.finding)
+		if trace := line.finding.Verdict.Trace; trace != "" {
+			h.Log.Error(errors.New("panic"), "examining an image panicked", "requestID", asked.UID, "path", line.path, "trace", trace)
+		}
+	}
+	about := []any{
+		"pass", pass, "requestID", asked.UID, "operation", asked.Operation, "kind", asked.Kind.Kind,
+		"namespace", asked.Namespace, "name", asked.Name, "images", given.images, "duration", elapsed.String(),
+	}
+	if pass == passMutate {
+		about = append(about, "pinned", given.pinned, "unresolved", given.unresolved)
+	} else {
+		about = append(about, "allowed", given.allowed(), "verdict", given.outcome())
+	}
+	h.Log.Info("reviewed", about...)
+}
+
+// subject is what a request asks to examine.
+type subject struct {
+	row    *Row
+	images []Image // new or changed, without those that are skipped
+	found  Found
+}
+
+// errUnknownKind means that nobody can tell where images are.
+var errUnknownKind = errors.New("the catalog does not know this kind: the webhook configuration and the server disagree")
+
+// examine finds the images of a request. On UPDATE only those that are new or
+// changed count; nothing else exempts any, but that a static Pod's mirror is
+// made by its node.
+func (h *Handler) examine(r *request) (subject, error) {
+	switch r.Operation {
+	case admissionv1.Create, admissionv1.Update:
+	case admissionv1.Delete, admissionv1.Connect:
+		return subject{}, nil
+	default:
+		return subject{}, errors.New("the review has no operation that is known")
+	}
+	row, ok := h.Catalog.Lookup(r.Kind.Group, r.Kind.Version, r.Kind.Kind, r.SubResource)
+	if !ok {
+		return subject{}, errUnknownKind
+	}
+	if absent(r.Object) {
+		return subject{}, errors.New("the review has no object")
+	}
+	found, err := row.Find(r.Object)
+	if err != nil {
+		return subject{}, err
+	}
+	if found.Mirror && r.byNode() {
+		return subject{row: row}, nil
+	}
+	s := subject{row: row, found: found, images: found.Images}
+	if r.Operation == admissionv1.Update && !absent(r.OldObject) {
+		old, err := row.Find(r.OldObject)
+		if err != nil {
+			old = Found{} // everything is new, then
+		}
+		s.images = Changed(found, old)
+	}
+	s.images = slices.DeleteFunc(slices.Clone(s.images), func(i Image) bool { return i.Skip != SkipNone })
+	return s, nil
+}
+
+// byNode reports whether a node's kubelet asks (Kubernetes, "Using Node
+// Authorization").
+func (r *request) byNode() bool { return slices.Contains(r.UserInfo.Groups, "system:nodes") }
+
+// errNoRules comes before the first rules were read: nobody can tell what they
+// will ask for.
+var errNoRules = errors.New("the ImageConfigs are not read yet: the server has just started")
+
+// question asks about the images of a subject.
+func (h *Handler) question(ctx context.Context, r *request, s subject) (policy.Question, error) {
+	q := policy.Question{Set: h.Surroundings.Set(), Images: make([]policy.Asked, len(s.images))}
+	if q.Set == nil {
+		return q, errNoRules
+	}
+	for i, image := range s.images {
+		q.Images[i].Reference, q.Images[i].Invalid = h.References.Parse(image.Written)
+	}
+	secretNamespace := r.Namespace
+	if r.Namespace != "" {
+		q.Namespace = h.Surroundings.Namespace(ctx, r.Namespace)
+	} else {
+		secretNamespace = h.SecretNamespaces[s.row.SecretNamespace]
+	}
+	q.Credentials = credential.None()
+	if secretNamespace != "" {
+		q.Credentials = h.Surroundings.Credentials(secretNamespace, s.found.PullSecrets)
+	}
+	return q, nil
+}
