@@ -1,0 +1,120 @@
+// Copyright The Pratique Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+// Package metrics counts for Prometheus. Every label takes its values from a
+// list that no request can make longer.
+package metrics
+
+import (
+	"slices"
+	"strconv"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/pratique-dev/pratique/policy"
+	"github.com/pratique-dev/pratique/policy/cache"
+	"github.com/pratique-dev/pratique/reference"
+)
+
+// otherHost stands for every host that no rule names.
+const otherHost = "other"
+
+// Metrics counts. Make it with [New].
+type Metrics struct {
+	reviews    *prometheus.CounterVec
+	duration   *prometheus.HistogramVec
+	verdicts   *prometheus.CounterVec
+	cache      *prometheus.CounterVec
+	registry   *prometheus.CounterVec
+	knowsHost  func(string) bool
+	registerer prometheus.Registerer
+}
+
+// New registers the metrics. knowsHost says which registries are named by
+// rules; all others are counted as one.
+func New(registerer prometheus.Registerer, knowsHost func(host string) bool) *Metrics {
+	m := &Metrics{
+		reviews: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "pratique_reviews_total",
+			Help: "AdmissionReviews answered, by pass (mutate, validate) and whether they were allowed.",
+		}, []string{"pass", "allowed"}),
+		duration: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Name: "pratique_review_duration_seconds",
+			Help: "Time from an AdmissionReview to its answer, by pass.",
+			// From a cached verdict to the longest that the API server waits.
+			Buckets: []float64{.0001, .0005, .001, .005, .01, .05, .1, .5, 1, 5, 10, 30},
+		}, []string{"pass"}),
+		verdicts: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "pratique_verdicts_total",
+			Help: "Verdicts about images, by engine (empty for the server's own), mode, outcome and reason.",
+		}, []string{"engine", "mode", "outcome", "reason"}),
+		cache: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "pratique_cache_events_total",
+			Help: "What happened to questions at a cache (verdicts, tags): hit, miss, shared, stale, evicted.",
+		}, []string{"cache", "event"}),
+		registry: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "pratique_registry_requests_total",
+			Help: "Requests sent to registries, by host (other: named by no rule) and status or its class (none: no answer).",
+		}, []string{"host", "code"}),
+		knowsHost:  knowsHost,
+		registerer: registerer,
+	}
+	registerer.MustRegister(m.reviews, m.duration, m.verdicts, m.cache, m.registry)
+	return m
+}
+
+// Reviewed counts an answered AdmissionReview.
+func (m *Metrics) Reviewed(pass string, allowed bool, elapsed time.Duration) {
+	m.reviews.WithLabelValues(pass, strconv.FormatBool(allowed)).Inc()
+	m.duration.WithLabelValues(pass).Observe(elapsed.Seconds())
+}
+
+// Found counts a verdict.
+func (m *Metrics) Found(f policy.Finding) {
+	engine := ""
+	if f.Rule != nil && f.Rule.Verification != nil {
+		engine = f.Rule.Verification.Engine
+	}
+	m.verdicts.WithLabelValues(engine, string(f.Mode), f.Verdict.Outcome.String(), string(f.Verdict.Reason)).Inc()
+}
+
+// CacheEvent counts what happened at a cache.
+func (m *Metrics) CacheEvent(name string, event cache.Event) {
+	m.cache.WithLabelValues(name, string(event)).Inc()
+}
+
+// RegistryRequest counts a request to a registry.
+func (m *Metrics) RegistryRequest(host string, status int) {
+	host = reference.CanonicalHost(host)
+	if !m.knowsHost(host) {
+		host = otherHost
+	}
+	m.registry.WithLabelValues(host, codeOf(status)).Inc()
+}
+
+// codeOf is the label of a status. A registry may send any number: only those
+// that tell something of their own have a label of their own.
+func codeOf(status int) string {
+	switch {
+	case status == 0:
+		return "none"
+	case slices.Contains([]int{200, 401, 403, 404, 429}, status):
+		return strconv.Itoa(status)
+	case status >= 100 && status < 600:
+		return strconv.Itoa(status/100) + "xx"
+	default:
+		return "other"
+	}
+}
+
+// Sizes reports the sizes of caches whenever they are asked for.
+func (m *Metrics) Sizes(sizes func() map[string]int) {
+	for _, name := range []string{cache.NameVerdicts, cache.NameTags} {
+		m.registerer.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+			Name:        "pratique_cache_entries",
+			Help:        "Entries that a cache holds.",
+			ConstLabels: prometheus.Labels{"cache": name},
+		}, func() float64 { return float64(sizes()[name]) }))
+	}
+}
