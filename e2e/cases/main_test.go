@@ -1,0 +1,154 @@
+// Copyright The Pratique Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package cases_test
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"k8s.io/client-go/dynamic"
+	"k8s.io/client-go/kubernetes"
+
+	"github.com/pratique-dev/pratique/e2e/env"
+	"github.com/pratique-dev/pratique/e2e/registry"
+	"github.com/pratique-dev/pratique/registry/registrytest"
+)
+
+const (
+	// startWithin bounds the start of everything that the cases share.
+	startWithin = 2 * time.Minute
+	// atOnce is how many cases run at the same time: most of them wait.
+	atOnce = "8"
+	// The credentials of the private registries.
+	user, password = "robot", "s3cret-of-the-robot"
+)
+
+// world is what all cases share.
+type world struct {
+	*env.Env
+
+	client  *kubernetes.Clientset // collects warnings
+	dynamic dynamic.Interface     // too
+
+	// Besides Env.Registry, which has the referrers API:
+	withoutAPI *registrytest.Registry
+	private    *registrytest.Registry // basic authentication
+	tokens     *registrytest.Registry // bearer tokens
+	// doomed is closed by a case.
+	doomed *registrytest.Registry
+	// distribution and memory hold what the command lines sign.
+	distribution, memory *registry.Registry
+
+	key, other *registrytest.Key
+}
+
+// shared is set by TestMain, before the first case.
+var shared *world
+
+func TestMain(m *testing.M) {
+	flag.Parse()
+	chosen := false
+	flag.Visit(func(f *flag.Flag) { chosen = chosen || f.Name == "test.parallel" })
+	if !chosen {
+		if err := flag.Set("test.parallel", atOnce); err != nil {
+			panic(err)
+		}
+	}
+	code, err := run(m)
+	if err != nil {
+		fmt.Fprintf(os.Stderr, "FAIL: %v\n", err)
+		code = 1
+	}
+	os.Exit(code)
+}
+
+func run(m *testing.M) (code int, err error) {
+	dir, err := os.MkdirTemp("", "pratique-cases-")
+	if err != nil {
+		return 1, err
+	}
+	ending := &ending{}
+	defer func() {
+		err = errors.Join(err, ending.run(), os.RemoveAll(dir))
+	}()
+	w, err := start(ending, dir)
+	if err != nil {
+		return 1, err
+	}
+	shared = w
+	return m.Run(), nil
+}
+
+// start starts the registries, the control plane and the server.
+func start(end *ending, dir string) (_ *world, err error) {
+	ctx, cancel := context.WithTimeout(context.Background(), startWithin)
+	defer cancel()
+	w := &world{
+		withoutAPI: registrytest.New(end, registrytest.WithoutReferrers()),
+		private:    registrytest.New(end, registrytest.WithBasicAuth(user, password)),
+		tokens:     registrytest.New(end, registrytest.WithTokenAuth(user, password)),
+		doomed:     registrytest.New(end),
+		key:        registrytest.NewKey(end, registrytest.ECDSAP256),
+		other:      registrytest.NewKey(end, registrytest.ECDSAP256),
+	}
+	options := env.Options{
+		Dir: dir, Registry: registrytest.New(end),
+		Insecure: []string{w.withoutAPI.Host(), w.private.Host(), w.tokens.Host(), w.doomed.Host()},
+	}
+	if w.distribution, err = registry.Distribution(registry.Options{Dir: filepath.Join(dir, "distribution")}); err != nil {
+		return nil, err
+	}
+	end.add(w.distribution.Stop)
+	if w.memory, err = registry.Memory(registry.Options{}); err != nil {
+		return nil, err
+	}
+	end.add(w.memory.Stop)
+	options.Insecure = append(options.Insecure, w.distribution.Host, w.memory.Host)
+	if w.Env, err = env.Start(ctx, options); err != nil {
+		return nil, err
+	}
+	end.add(w.Env.Cluster.Stop)
+
+	config := w.Config()
+	config.WarningHandlerWithContext = collector{}
+	if w.client, err = kubernetes.NewForConfig(config); err != nil {
+		return nil, err
+	}
+	if w.dynamic, err = dynamic.NewForConfig(config); err != nil {
+		return nil, err
+	}
+	return w, w.installCrossplane(ctx)
+}
+
+// ending is a [registrytest.TB] outside of a test: it collects what has to be
+// ended.
+type ending struct{ functions []func() error }
+
+func (*ending) Helper() {}
+
+func (*ending) Fatalf(format string, args ...any) { panic(fmt.Sprintf(format, args...)) }
+
+func (e *ending) Cleanup(f func()) {
+	e.add(func() error {
+		f()
+		return nil
+	})
+}
+
+func (e *ending) add(f func() error) { e.functions = append(e.functions, f) }
+
+// run ends everything, the last started first.
+func (e *ending) run() error {
+	var errs []error
+	for i := range e.functions {
+		errs = append(errs, e.functions[len(e.functions)-1-i]())
+	}
+	return errors.Join(errs...)
+}

@@ -1,0 +1,182 @@
+// Copyright The Pratique Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+// Package env puts Pratique into a real control plane, beside a registry, as an
+// admin would: the CRD, the webhook configurations and the server.
+//
+// The demo and the cases start from the same Env, so that what the one shows is
+// what the others hold.
+package env
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"time"
+
+	"k8s.io/apimachinery/pkg/util/wait"
+	"k8s.io/client-go/kubernetes"
+
+	"github.com/pratique-dev/pratique/e2e/cluster"
+	"github.com/pratique-dev/pratique/registry/registrytest"
+)
+
+const (
+	// Namespace is Pratique's own.
+	Namespace = "pratique-system"
+	// readyWithin bounds the start of the server.
+	readyWithin = 30 * time.Second
+	// inForceWithin bounds the wait for a change of ImageConfigs (spec: 5 s).
+	inForceWithin = 5 * time.Second
+	// mainName is the server whose webhooks govern the cluster.
+	mainName = "pratique"
+	poll     = 20 * time.Millisecond
+)
+
+// Options say what runs.
+type Options struct {
+	// Dir is a folder for everything that is written.
+	Dir string
+	// Log, if not nil, gets a line for each step.
+	Log io.Writer
+	// Registry is where images are; it must be on the loopback interface.
+	Registry *registrytest.Registry
+	// Insecure lists further registries, as host:port, that are asked over
+	// plain HTTP.
+	Insecure []string
+	// Args are further flags of pratique serve.
+	Args []string
+}
+
+// Env is Pratique at work.
+type Env struct {
+	*cluster.Cluster
+
+	// Server is the one whose webhooks govern the cluster.
+	*Server
+
+	Registry *registrytest.Registry
+	// Binary is the program, for its other verbs.
+	Binary string
+	Client *kubernetes.Clientset
+
+	options Options
+	mu      sync.Mutex // programs are started and ended one at a time
+}
+
+// Start starts all of it. If it fails nothing is left running. The caller ends
+// it with Stop.
+func Start(ctx context.Context, o Options) (_ *Env, err error) {
+	if o.Log == nil {
+		o.Log = io.Discard
+	}
+	e := &Env{Registry: o.Registry, options: o}
+	if e.Binary, err = findBinary(); err != nil {
+		return nil, err
+	}
+	if e.Cluster, err = cluster.Start(ctx, cluster.Options{Dir: filepath.Join(o.Dir, "cluster"), Log: o.Log}); err != nil {
+		return nil, err
+	}
+	defer func() {
+		if err != nil {
+			_ = e.Stop()
+		}
+	}()
+	if e.Client, err = kubernetes.NewForConfig(e.Config()); err != nil {
+		return nil, fmt.Errorf("making a client: %w", err)
+	}
+	if err := e.install(ctx); err != nil {
+		return nil, err
+	}
+	if e.Server, err = e.serve(ctx, ServerOptions{Name: mainName}); err != nil {
+		return nil, err
+	}
+	return e, e.arm(ctx, e.Server)
+}
+
+// findBinary returns bin/pratique of the nearest checkout, or what the variable
+// PRATIQUE names.
+func findBinary() (string, error) {
+	if path := os.Getenv("PRATIQUE"); path != "" {
+		return path, nil
+	}
+	root, err := Root()
+	if err != nil {
+		return "", err
+	}
+	path := filepath.Join(root, "bin", "pratique")
+	if _, err := os.Stat(path); err != nil {
+		return "", fmt.Errorf("finding pratique: %w; build it with: make build", err)
+	}
+	return path, nil
+}
+
+// Root is the checkout that the working directory is in.
+func Root() (string, error) {
+	dir, err := os.Getwd()
+	if err != nil {
+		return "", fmt.Errorf("finding the checkout: %w", err)
+	}
+	for {
+		if _, err := os.Stat(filepath.Join(dir, "deploy", "crds")); err == nil {
+			return dir, nil
+		}
+		if dir == filepath.Dir(dir) {
+			return "", errors.New("finding the checkout: the working directory is in none")
+		}
+		dir = filepath.Dir(dir)
+	}
+}
+
+// install applies the CRD and makes Pratique's namespace.
+func (e *Env) install(ctx context.Context) error {
+	root, err := Root()
+	if err != nil {
+		return err
+	}
+	if _, stderr, exit := e.Kubectl(ctx, "apply", "-f", filepath.Join(root, "deploy", "crds")); exit != 0 {
+		return fmt.Errorf("applying the CRD: %s", stderr)
+	}
+	if _, stderr, exit := e.Kubectl(ctx, "wait", "--for=condition=Established", "--timeout=10s",
+		"crd/imageconfigs.pratique.dev"); exit != 0 {
+		return fmt.Errorf("waiting for the CRD: %s", stderr)
+	}
+	if _, stderr, exit := e.Kubectl(ctx, "create", "namespace", Namespace); exit != 0 {
+		return fmt.Errorf("making the namespace: %s", stderr)
+	}
+	return nil
+}
+
+// Policy applies ImageConfigs and whatever goes with them, and waits until each
+// named one is in force as it is written. ready is what its condition Ready
+// must become.
+func (e *Env) Policy(ctx context.Context, manifest string, ready bool, names ...string) error {
+	if _, stderr, exit := e.Apply(ctx, manifest); exit != 0 {
+		return fmt.Errorf("applying the policy: %s", stderr)
+	}
+	return e.AwaitPolicy(ctx, ready, names...)
+}
+
+// AwaitPolicy waits until the latest generation of each ImageConfig has the
+// condition Ready.
+func (e *Env) AwaitPolicy(ctx context.Context, ready bool, names ...string) error {
+	for _, name := range names {
+		var last string
+		err := wait.PollUntilContextTimeout(ctx, poll, inForceWithin, true, func(ctx context.Context) (bool, error) {
+			last, _, _ = e.Kubectl(ctx, "get", "imageconfig", name, "-o",
+				`jsonpath={.metadata.generation} {.status.conditions[?(@.type=="Ready")].observedGeneration} `+
+					`{.status.conditions[?(@.type=="Ready")].status}`)
+			fields := strings.Fields(last)
+			return len(fields) == 3 && fields[0] == fields[1] && fields[2] == map[bool]string{true: "True", false: "False"}[ready], nil
+		})
+		if err != nil {
+			return fmt.Errorf("waiting for ImageConfig %q to have Ready=%t: %w (generation, observed, status: %q)", name, ready, err, last)
+		}
+	}
+	return nil
+}
