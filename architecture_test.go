@@ -1,0 +1,144 @@
+// Copyright The Pratique Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+// Package pratique_test holds what is true of the repository as a whole.
+package pratique_test
+
+import (
+	"encoding/json"
+	"errors"
+	"io"
+	"maps"
+	"os/exec"
+	"slices"
+	"strings"
+	"testing"
+)
+
+const module = "github.com/pratique-dev/pratique/"
+
+// mayImport says which rooms each room may know (docs/architecture.md). A room
+// that is not here may not exist yet: adding one is a decision.
+var mayImport = map[string][]string{
+	"reference":             {},
+	"registry/credential":   {"reference"},
+	"api/v1alpha1":          {},
+	"policy":                {"reference", "registry/credential"},
+	"registry":              {"policy", "reference", "registry/credential"},
+	"policy/cosign":         {"policy", "registry"},
+	"policy/cache":          {"policy", "registry/credential"},
+	"policy/source":         {"api/v1alpha1", "policy", "policy/cosign", "reference", "registry/credential"},
+	"webhook":               {"policy", "reference", "registry/credential"},
+	"internal/version":      {},
+	"internal/election":     {},
+	"internal/server":       {},
+	"internal/metrics":      {"policy", "policy/cache", "reference"},
+	"registry/registrytest": {},
+}
+
+// Programs put rooms together and may know all of them.
+var programs = []string{"cmd/", "bench"}
+
+// dials lists the packages by which one reaches a network, and the rooms that
+// may import them: registry asks registries, the webhook and the server are
+// asked, the rest talks to the API server through its client.
+var dials = map[string][]string{
+	"net":                {"internal/server", "registry"},
+	"net/http":           {"internal/server", "registry", "webhook"},
+	"k8s.io/client-go":   {"internal/election", "internal/server", "policy/source"},
+	"k8s.io/api/core/v1": {"policy/source"},
+	"sigs.k8s.io/controller-runtime": {
+		"internal/server", "policy/source",
+	},
+	"github.com/google/go-containerregistry/pkg/v1/remote": {"registry"},
+}
+
+type goPackage struct {
+	ImportPath string
+	Name       string
+	Doc        string
+	Imports    []string
+}
+
+func packages(t *testing.T) map[string]goPackage {
+	t.Helper()
+	out, err := exec.CommandContext(t.Context(), "go", "list", "-json=ImportPath,Name,Doc,Imports", "./...").Output()
+	if err != nil {
+		t.Fatalf("go list: %v", err)
+	}
+	found := map[string]goPackage{}
+	decoder := json.NewDecoder(strings.NewReader(string(out)))
+	for {
+		var p goPackage
+		err := decoder.Decode(&p)
+		if errors.Is(err, io.EOF) {
+			return found
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		if room, ok := strings.CutPrefix(p.ImportPath, module); ok {
+			found[room] = p
+		}
+	}
+}
+
+func isProgram(room string) bool {
+	return slices.ContainsFunc(programs, func(p string) bool { return strings.HasPrefix(room, p) })
+}
+
+func TestRoomsKnowOnlyTheirNeighbours(t *testing.T) {
+	t.Parallel()
+	found := packages(t)
+	for room, p := range found {
+		allowed, known := mayImport[room]
+		if isProgram(room) {
+			continue
+		}
+		if !known {
+			t.Errorf("%s is a room that mayImport does not name", room)
+			continue
+		}
+		for _, imported := range p.Imports {
+			neighbour, ours := strings.CutPrefix(imported, module)
+			if ours && !slices.Contains(allowed, neighbour) {
+				t.Errorf("%s imports %s", room, neighbour)
+			}
+		}
+	}
+	for room := range mayImport {
+		if _, ok := found[room]; !ok {
+			t.Errorf("mayImport names %s, which does not exist", room)
+		}
+	}
+}
+
+func TestOnlySomeRoomsDial(t *testing.T) {
+	t.Parallel()
+	for room, p := range packages(t) {
+		if isProgram(room) || room == "registry/registrytest" {
+			continue
+		}
+		for _, imported := range p.Imports {
+			for _, prefix := range slices.Sorted(maps.Keys(dials)) {
+				matches := imported == prefix || strings.Contains(prefix, ".") && strings.HasPrefix(imported, prefix+"/")
+				if matches && !slices.Contains(dials[prefix], room) {
+					t.Errorf("%s imports %s", room, imported)
+				}
+			}
+		}
+	}
+}
+
+func TestEveryRoomSaysWhatItIsFor(t *testing.T) {
+	t.Parallel()
+	for room, p := range packages(t) {
+		want := "Package " + p.Name + " "
+		if p.Name == "main" {
+			want = "Command "
+		}
+		if !strings.HasPrefix(p.Doc, want) || strings.Contains(p.Doc, "Copyright") {
+			t.Errorf("%s: its package comment is %q; it must begin with %q and say what the room is for", room, p.Doc, want)
+		}
+	}
+}
