@@ -47,7 +47,11 @@ func New(o Options) (*Client, error) {
 	if _, err := rand.Read(key); err != nil {
 		return nil, fmt.Errorf("making the key of credential identities: %w", err)
 	}
-	sessions, err := newSessions(newRoundTripper(o))
+	transport, err := newRoundTripper(o)
+	if err != nil {
+		return nil, err
+	}
+	sessions, err := newSessions(transport)
 	if err != nil {
 		return nil, err
 	}

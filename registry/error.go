@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"strings"
 
 	"github.com/google/go-containerregistry/pkg/v1/remote/transport"
 
@@ -20,6 +21,7 @@ import (
 type Error struct {
 	Reason  policy.Reason
 	Message string // one line for people, naming the host
+	status  int    // that the registry answered with, 0 for none
 	cause   error
 }
 
@@ -47,7 +49,7 @@ func hasReason(err error, reason policy.Reason) bool {
 
 // statusError maps an answer's status (spec section 4).
 func statusError(host, what string, status int) *Error {
-	e := &Error{Reason: policy.ReasonUnexpected}
+	e := &Error{Reason: policy.ReasonUnexpected, status: status}
 	explain := ""
 	switch {
 	case status >= http.StatusInternalServerError:
@@ -57,7 +59,6 @@ func statusError(host, what string, status int) *Error {
 		explain = ": not there, or hidden without credentials"
 	case status == http.StatusUnauthorized || status == http.StatusForbidden:
 		e.Reason = policy.ReasonUnauthorized
-		explain = ": the registry wants other credentials"
 	case status == http.StatusTooManyRequests:
 		e.Reason = policy.ReasonRateLimited
 		explain = ": too many requests"
@@ -108,10 +109,15 @@ func briefly(err error) string {
 	}
 	op, ok := errors.AsType[*net.OpError](err)
 	switch {
+	case ok && op.Op == "proxyconnect":
+		return "no connection to the proxy"
 	case ok && op.Op == "dial":
 		return "no connection"
 	case ok:
 		return "connection broken"
+	// The library's own rules, which have no error of their own.
+	case strings.Contains(err.Error(), "realm"):
+		return "it names a token service without an address, at an internal one, or over plain HTTP"
 	default:
 		return "the exchange failed"
 	}

@@ -77,7 +77,7 @@ func TestGuard(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			for want, addresses := range map[bool][]string{true: test.permitted, false: test.refused} {
 				for _, address := range addresses {
-					if got := test.guard.permits(netip.MustParseAddr(address)); got != want {
+					if got := test.guard.permits(t.Context(), netip.MustParseAddr(address)); got != want {
 						t.Errorf("permits(%s) = %t, want %t", address, got, want)
 					}
 				}
@@ -89,12 +89,12 @@ func TestGuard(t *testing.T) {
 // What the dialer hands over is an address with a port; anything else is refused.
 func TestGuardControl(t *testing.T) {
 	for _, address := range []string{"", "example.com:443", "8.8.8.8", "127.0.0.1:443", "[::1]:443", "[::ffff:127.0.0.1]:443", "[fe80::1%lo]:443"} {
-		if err := (guard{}).control("tcp", address, nil); err == nil {
+		if err := (guard{}).control(t.Context(), "tcp", address, nil); err == nil {
 			t.Errorf("control(%q) = nil, want an error", address)
 		}
 	}
 	for _, address := range []string{"8.8.8.8:443", "[2001:db8::1]:443"} {
-		if err := (guard{}).control("tcp", address, nil); err != nil {
+		if err := (guard{}).control(t.Context(), "tcp", address, nil); err != nil {
 			t.Errorf("control(%q) = %v, want nil", address, err)
 		}
 	}

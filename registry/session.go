@@ -38,7 +38,7 @@ const (
 // sessions are the logins in use: one for each repository and credential. A
 // login costs GET /v2/ and perhaps a token, and is worth keeping.
 type sessions struct {
-	transport http.RoundTripper
+	transport *roundTripper
 	cache     *otter.Cache[sessionKey, *session]
 	flights   singleflight.Group
 }
@@ -55,7 +55,7 @@ type sessionKey struct {
 	auth       authn.AuthConfig
 }
 
-func newSessions(rt http.RoundTripper) (*sessions, error) {
+func newSessions(rt *roundTripper) (*sessions, error) {
 	cache, err := otter.New(&otter.Options[sessionKey, *session]{
 		MaximumSize:      maxSessions,
 		ExpiryCalculator: otter.ExpiryAccessing[sessionKey, *session](sessionIdle),
@@ -107,22 +107,18 @@ func (s *sessions) login(ctx context.Context, key sessionKey) (*session, error) 
 	if key.auth != (authn.AuthConfig{}) {
 		auth = authn.FromConfig(key.auth)
 	}
-	rt, err := transport.NewWithContext(ctx, repository.Registry, auth, s.transport,
+	host, _, _ := strings.Cut(key.repository, "/")
+	carrier := &login{
+		next: retrier{s.transport}, site: site{registry: host}, insecure: s.transport.isInsecure,
+		secret: key.auth != (authn.AuthConfig{}),
+	}
+	rt, err := transport.NewWithContext(ctx, repository.Registry, auth, carrier,
 		[]string{repository.Scope(transport.PullScope)})
 	if err != nil {
 		return nil, err
 	}
-	return &session{client: &http.Client{Transport: rt, CheckRedirect: checkRedirect}}, nil
-}
-
-func checkRedirect(_ *http.Request, via []*http.Request) error {
-	if len(via) > maxRedirects {
-		return &Error{
-			Reason:  policy.ReasonLimit,
-			Message: fmt.Sprintf("%s redirected more than %d times", via[0].URL.Host, maxRedirects),
-		}
-	}
-	return nil
+	carrier.made.Store(true)
+	return &session{client: &http.Client{Transport: rt}}, nil
 }
 
 // proves reports whether the session of a key has seen the repository.
@@ -210,7 +206,20 @@ func (a *access) do(ctx context.Context, r request) (answer, error) {
 			return answer{}, err
 		}
 	}
-	return answer{}, refusal
+	return answer{}, a.explain(refusal)
+}
+
+// explain says whether there was anything to refuse.
+func (a *access) explain(err error) error {
+	e, ok := errors.AsType[*Error](err)
+	if !ok || e.Reason != policy.ReasonUnauthorized || e.status == 0 {
+		return err
+	}
+	hint := "the credentials for it were refused"
+	if len(a.auths) == 1 && a.auths[0] == (authn.AuthConfig{}) {
+		hint = "no credentials for this host were found"
+	}
+	return &Error{Reason: e.Reason, Message: e.Message + ": " + hint, status: e.status, cause: e}
 }
 
 // keys names the sessions to try, in their order.
@@ -230,6 +239,7 @@ func (a *access) keys() []sessionKey {
 // once sends a request with one credential. seen says whether that one has seen
 // the repository.
 func (a *access) once(ctx context.Context, r request, key sessionKey) (got answer, seen bool, err error) {
+	ctx = withRetries(ctx)
 	session, err := a.client.sessions.get(ctx, key)
 	if err != nil {
 		return answer{}, false, loginError(ctx, a.host(), r.what, err)
@@ -241,7 +251,17 @@ func (a *access) once(ctx context.Context, r request, key sessionKey) (got answe
 	return got, session.proven.Load(), err
 }
 
+// send sends a request, again if its answer breaks off.
 func (a *access) send(ctx context.Context, r request, client *http.Client) (answer, error) {
+	for {
+		got, err := a.sendOnce(ctx, r, client)
+		if err == nil || !isReset(err) || !pause(ctx, 0, func() {}) {
+			return got, err
+		}
+	}
+}
+
+func (a *access) sendOnce(ctx context.Context, r request, client *http.Client) (answer, error) {
 	target := r.path
 	if !strings.Contains(target, "://") {
 		target = a.base + r.path

@@ -186,7 +186,6 @@ func TestSignaturesHostileBlob(t *testing.T) {
 		"500":           {registrytest.Status(500), policy.ReasonRegistryError},
 		"another blob":  {answer(200, `{"critical":{}}`), policy.ReasonUnexpected},
 		"an empty blob": {answer(200, ""), policy.ReasonUnexpected},
-		"reset":         {registrytest.ResetMidBody(), policy.ReasonUnreachable},
 		"oversized":     {registrytest.Oversized(1<<20 + 1), policy.ReasonLimit},
 		"without end":   {registrytest.Endless(), policy.ReasonLimit},
 		"huge length":   {registrytest.Header("Content-Length", "99999999999"), policy.ReasonLimit},

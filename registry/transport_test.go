@@ -100,6 +100,34 @@ func TestEgressOfRedirects(t *testing.T) {
 	}
 }
 
+// C29: names lead nowhere that addresses do not, and what a name meant a moment
+// ago does not count.
+func TestEgressOfNames(t *testing.T) {
+	for _, address := range []string{
+		"127.0.0.1", "169.254.169.254", "100.100.100.200", "::1", "fd00:ec2::254", "64:ff9b::a9fe:a9fe", "0.0.0.0",
+	} {
+		client := newNamedClient(t, registry.Options{}, map[string]string{"registry.example.com": address})
+		_, err := client.Resolve(within(t, soon), asked(t, "registry.example.com/acme/app:v1", ""))
+		wantError(t, err, policy.ReasonUnreachable, address)
+	}
+	r := registrytest.New(t, registrytest.WithAddress("127.0.0.2:0"))
+	image := r.PushImage(t, "acme/app:v1")
+	host := at("registry.example.com", r)
+	inner := registrytest.New(t, registrytest.WithAddress(strings.Replace(r.Host(), "127.0.0.2", "127.0.0.1", 1)))
+	r.Fault(registrytest.Any(), registrytest.Header("Connection", "close"))
+	client := newNamedClient(t, registry.Options{
+		AllowCIDRs: []netip.Prefix{netip.MustParsePrefix("127.0.0.2/32")}, Insecure: []string{host},
+	}, map[string]string{"registry.example.com": "127.0.0.2 127.0.0.2 127.0.0.1"})
+	if got, err := client.Resolve(t.Context(), asked(t, host+"/acme/app:v1", "")); err != nil || got.Digest != image.Digest {
+		t.Errorf("Resolve = %+v, %v; want %s", got, err, image.Digest)
+	}
+	_, err := client.Resolve(t.Context(), asked(t, host+"/acme/app:v1", ""))
+	wantError(t, err, policy.ReasonUnreachable, "127.0.0.1")
+	if n := len(inner.Requests()); n != 0 {
+		t.Errorf("%d requests arrived, want none: %v", n, lines(inner.Requests()))
+	}
+}
+
 func TestPlainHTTP(t *testing.T) {
 	t.Run("refused unless the admin allows it", func(t *testing.T) {
 		r := registrytest.New(t)
@@ -197,6 +225,9 @@ func TestTLS(t *testing.T) {
 		client := newClientWith(t, registry.Options{AllowCIDRs: []netip.Prefix{loopback}, RootCAs: roots})
 		_, err := client.Resolve(t.Context(), it)
 		wantError(t, err, policy.ReasonUnreachable, plain.Host())
+		if strings.Contains(err.Error(), "--insecure-registries") {
+			t.Errorf("message = %q, want no hint at what would not help", err)
+		}
 		if n := len(plain.Requests()); n != 0 {
 			t.Errorf("%d requests arrived, want none", n)
 		}

@@ -170,7 +170,7 @@ func TestNotPinned(t *testing.T) {
 		!strings.Contains(got.Result.Message, "not pinned: the mutating webhook did not run") {
 		t.Errorf("got %s", message(got))
 	}
-	for status, says := range map[int]string{404: "not there", 401: "other credentials", 429: "too many requests", 503: "answered 503"} {
+	for status, says := range map[int]string{404: "not there", 401: "no credentials for this host", 429: "too many requests", 503: "answered 503"} {
 		name := fmt.Sprintf("acme/s%d:v1", status)
 		s.host.PushImage(t, name)
 		s.host.Fault(registrytest.Manifest(name), registrytest.Status(status))
@@ -364,10 +364,10 @@ func TestPrivate(t *testing.T) {
 		code string
 		says string
 	}{
-		"none":                {with(image.ByTag()), "503", "the registry wants other credentials"},
-		"of another registry": {with(image.ByTag(), "elsewhere"), "503", "the registry wants other credentials"},
-		"another namespace's": {with(image.ByTag(), "hers"), "503", "the registry wants other credentials"},
-		"Pratique's own":      {with(image.ByTag(), "ours"), "503", "the registry wants other credentials"},
+		"none":                {with(image.ByTag()), "503", "no credentials for this host were found"},
+		"of another registry": {with(image.ByTag(), "elsewhere"), "503", "no credentials for this host were found"},
+		"another namespace's": {with(image.ByTag(), "hers"), "503", "no credentials for this host were found"},
+		"Pratique's own":      {with(image.ByTag(), "ours"), "503", "no credentials for this host were found"},
 		"malformed":           {with(image.ByTag(), "mine", "malformed"), "503", `reading pull secret "malformed"`},
 		"seventeen":           {with(image.ByTag(), slices.Repeat([]string{"mine"}, 17)...), "503", "17 pull secrets"},
 		"the rule's":          {with(theirs.ByTag()), "403", "no signature"},

@@ -81,6 +81,16 @@ func wire(ctx context.Context, s settings, registerer prometheus.Registerer) (*p
 		return set != nil && set.KnowsHost(host)
 	})
 	s.registry.Observe = p.metrics.RegistryRequest
+	// No registry is at the API server, also where the rules are from files.
+	s.registry.APIServer = []string{os.Getenv("KUBERNETES_SERVICE_HOST")}
+	var config *rest.Config
+	if len(s.paths) == 0 {
+		var err error
+		if config, err = clusterConfig(s.pathsFlag); err != nil {
+			return nil, err
+		}
+		s.registry.APIServer = append(s.registry.APIServer, config.Host)
+	}
 	client, err := registry.New(s.registry)
 	if err != nil {
 		return nil, err
@@ -96,7 +106,7 @@ func wire(ctx context.Context, s settings, registerer prometheus.Registerer) (*p
 	if len(s.paths) > 0 {
 		p.rules, err = fileRules(compiler, s)
 	} else {
-		p.rules, err = clusterRules(ctx, compiler, s)
+		p.rules, err = clusterRules(ctx, config, compiler, s)
 	}
 	return p, err
 }
@@ -111,11 +121,7 @@ func fileRules(compiler source.Compiler, s settings) (rules, error) {
 	}, nil
 }
 
-func clusterRules(ctx context.Context, compiler source.Compiler, s settings) (rules, error) {
-	config, err := clusterConfig(s.pathsFlag)
-	if err != nil {
-		return rules{}, err
-	}
+func clusterRules(ctx context.Context, config *rest.Config, compiler source.Compiler, s settings) (rules, error) {
 	refused := make(chan error, 1)
 	cached := source.CacheOptions(s.namespace)
 	cached.DefaultWatchErrorHandler = refusals(refused)

@@ -27,8 +27,8 @@ func TestRegistryFaults(t *testing.T) {
 	}
 	for name, test := range map[string]fault{
 		"tag 404":            {tag, registrytest.Status(404), inconclusive, []string{`answered 404 to the request for the tag "v1"`, "hidden without credentials"}},
-		"tag 401":            {tag, registrytest.Status(401), inconclusive, []string{"answered 401", "wants other credentials"}},
-		"tag 403":            {tag, registrytest.Status(403), inconclusive, []string{"answered 403", "wants other credentials"}},
+		"tag 401":            {tag, registrytest.Status(401), inconclusive, []string{"answered 401", "no credentials for this host were found"}},
+		"tag 403":            {tag, registrytest.Status(403), inconclusive, []string{"answered 403", "no credentials for this host were found"}},
 		"tag 429":            {tag, registrytest.Status(429), inconclusive, []string{"answered 429", "too many requests"}},
 		"tag 500":            {tag, registrytest.Status(500), inconclusive, []string{"answered 500"}},
 		"tag teapot":         {tag, registrytest.Status(418), inconclusive, []string{"answered 418"}},

@@ -64,7 +64,7 @@ func TestPullSecretOfThePod(t *testing.T) {
 				texts   []string
 				shown   bool // something is shown to the registry
 			}{
-				"none": {func(*testing.T, *room) []string { return nil }, inconclusive, []string{"answered 401", "the registry wants other credentials"}, false},
+				"none": {func(*testing.T, *room) []string { return nil }, inconclusive, []string{"answered 401", "no credentials for this host were found"}, false},
 				"the right one": {func(t *testing.T, r *room) []string {
 					r.dockerSecret(t, r.namespace, "pull", r.registry.Host(), user, password)
 					return []string{"pull"}

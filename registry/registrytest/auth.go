@@ -80,6 +80,15 @@ func (g *guard) hasToken(req *http.Request) bool {
 	})
 }
 
+// ExpireTokens makes all tokens that were given worthless; only a registry of WithTokenAuth gives any.
+func (r *Registry) ExpireTokens() {
+	if g, ok := r.guarded.(*guard); ok {
+		g.mu.Lock()
+		defer g.mu.Unlock()
+		clear(g.tokens)
+	}
+}
+
 func (g *guard) giveToken(w http.ResponseWriter, req *http.Request) {
 	if !g.hasPassword(req) {
 		w.Header().Set("WWW-Authenticate", `Basic realm="registrytest"`)

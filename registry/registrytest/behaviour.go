@@ -7,6 +7,7 @@ import (
 	"bufio"
 	"encoding/json"
 	"fmt"
+	"io"
 	"maps"
 	"net"
 	"net/http"
@@ -151,7 +152,7 @@ func Oversized(size int64) Behaviour {
 }
 
 // writePadded writes a manifest of size bytes, most of them in an annotation, as long as the client reads.
-func writePadded(w http.ResponseWriter, size int64) {
+func writePadded(w io.Writer, size int64) {
 	const head = `{"schemaVersion":2,"mediaType":"` + string(types.OCIManifestSchema1) + `","annotations":{"pad":"`
 	const tail = `"}}`
 	if _, err := w.Write([]byte(head)); err != nil {

@@ -18,8 +18,10 @@ import (
 // Request is one request that came over the network.
 type Request struct {
 	Method, Host, Path, Query string
-	// Authorization is the whole header, empty when there was none.
-	Authorization string
+	// Authorization and Cookie are the whole headers, empty when there were none.
+	Authorization, Cookie string
+	// Body is what came with the request, up to 64 KiB; empty when a registry's contents were sent.
+	Body string
 	// Status is what was answered; 0 while it is not, and when the connection was broken instead.
 	Status int
 	// Began is when the request arrived, Answered when the first byte of its answer was ready to be sent. A
@@ -60,12 +62,25 @@ type entry struct {
 func (r *recorder) begin(req *http.Request) *entry {
 	e := &entry{recorder: r, request: Request{
 		Method: req.Method, Host: req.Host, Path: req.URL.Path, Query: req.URL.RawQuery,
-		Authorization: req.Header.Get("Authorization"), Began: time.Now(),
+		Authorization: req.Header.Get("Authorization"), Cookie: req.Header.Get("Cookie"), Body: form(req), Began: time.Now(),
 	}}
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.entries = append(r.entries, e)
 	return e
+}
+
+// maxForm is how much of a body is recorded.
+const maxForm = 64 << 10
+
+// form reads the body of a request that is no upload, which is where refresh tokens are sent, and puts it back.
+func form(req *http.Request) string {
+	if req.Body == nil || strings.HasPrefix(req.URL.Path, "/v2/") {
+		return ""
+	}
+	read, _ := io.ReadAll(io.LimitReader(req.Body, maxForm)) // what broke off is recorded up to there
+	req.Body = io.NopCloser(io.MultiReader(bytes.NewReader(read), req.Body))
+	return string(read)
 }
 
 func (r *recorder) requests() []Request {

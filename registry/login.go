@@ -1,0 +1,117 @@
+// Copyright The Pratique Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package registry
+
+import (
+	"errors"
+	"fmt"
+	"net/http"
+	"sync/atomic"
+
+	"github.com/pratique-dev/pratique/policy"
+)
+
+// pingPath is where a registry is asked how to log in.
+const pingPath = "/v2/"
+
+// errPinged is why a registry is not pinged a second time. It is no [*Error],
+// so that what came of the first ping is what is reported.
+var errPinged = errors.New("it was asked already")
+
+// login carries all requests of one login: the ping, the token requests and
+// whatever the session sends. The library above decides what it sends where,
+// and follows redirects with it; this is where its decisions are held against
+// the rules.
+type login struct {
+	next     http.RoundTripper
+	site     site
+	insecure func(host string) bool
+	// secret says that there is a credential to keep.
+	secret bool
+	pinged atomic.Bool
+	// made says that the login is complete: its requests are the session's.
+	made   atomic.Bool
+	tokens tokens
+}
+
+// RoundTrip implements [http.RoundTripper].
+func (l *login) RoundTrip(request *http.Request) (*http.Response, error) {
+	if err := l.permits(request); err != nil {
+		if request.Body != nil {
+			_ = request.Body.Close() // the contract of RoundTripper
+		}
+		return nil, err
+	}
+	if request.Response == nil && request.URL.Path != pingPath {
+		if !l.made.Load() {
+			l.tokens.serve(request.URL)
+		} else if l.tokens.servedAt(request.URL) {
+			return l.tokens.ask(request, l.next)
+		}
+	}
+	return l.next.RoundTrip(request)
+}
+
+// permits reports why a request may not be sent.
+func (l *login) permits(request *http.Request) error {
+	host := request.URL.Host
+	if err := l.leads(request); err != nil {
+		return err
+	}
+	if request.URL.Path == pingPath && request.Response == nil && l.insecure(host) && l.pinged.Swap(true) {
+		// The library asks local addresses twice, over HTTPS and HTTP. Both
+		// would be the same request here.
+		return errPinged
+	}
+	if l.secret && shows(request) && !l.site.includes(host) {
+		return l.site.refusal(host)
+	}
+	return nil
+}
+
+// leads reports why nobody is followed to where a request goes: too far, or
+// from HTTPS to plain HTTP. A request over HTTP that did not begin with HTTPS
+// is the round tripper's to judge.
+func (l *login) leads(request *http.Request) error {
+	host := request.URL.Host
+	from, hops := origin(request)
+	if hops > maxRedirects {
+		return &Error{
+			Reason:  policy.ReasonLimit,
+			Message: fmt.Sprintf("%s redirected more than %d times", clipped(from.URL.Host), maxRedirects),
+		}
+	}
+	secure, plain := !l.insecure(l.site.registry), l.insecure(host)
+	if hops > 0 {
+		secure = request.Response.Request.URL.Scheme == "https"
+		plain = plain || request.URL.Scheme == "http"
+	}
+	if secure && plain {
+		return l.downgrade(host)
+	}
+	return nil
+}
+
+func (l *login) downgrade(host string) *Error {
+	return &Error{
+		Reason:  policy.ReasonUnreachable,
+		Message: fmt.Sprintf("%s leads from HTTPS to plain HTTP at %s: not followed", l.site.registry, clipped(host)),
+	}
+}
+
+// shows reports whether a request may hold a credential: passwords and tokens
+// are in a header, refresh tokens in the body.
+func shows(request *http.Request) bool {
+	return request.Header.Get("Authorization") != "" || request.Header.Get("Cookie") != "" ||
+		request.Body != nil && request.Body != http.NoBody
+}
+
+// origin is the request that redirects led from, and how many they were.
+func origin(request *http.Request) (from *http.Request, hops int) {
+	for request.Response != nil && request.Response.Request != nil {
+		request = request.Response.Request
+		hops++
+	}
+	return request, hops
+}

@@ -1,0 +1,111 @@
+// Copyright The Pratique Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package registry
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"net/netip"
+	"net/url"
+	"strings"
+	"time"
+
+	"github.com/maypok86/otter/v2"
+
+	"github.com/pratique-dev/pratique/policy"
+)
+
+const (
+	// lookupTime bounds looking a name up here that a proxy will look up again.
+	// Behind a proxy there is often nobody who answers.
+	lookupTime = 2 * time.Second
+	// lookedUpFor is how long what came of that is kept.
+	lookedUpFor = 30 * time.Second
+)
+
+// proxied sends requests through proxies. A proxy resolves and connects where we
+// cannot see it, so that what we can see of a target is judged before.
+type proxied struct {
+	transport *http.Transport
+	of        func(*url.URL) (*url.URL, error)
+	guard     guard
+	resolver  *net.Resolver
+	// looked holds for each host that was looked up why it is refused, or "".
+	looked *otter.Cache[string, string]
+}
+
+// newProxied takes a transport without a proxy or dialer. Only proxies are
+// dialled by what it makes of it, and the guard does not look at them.
+func newProxied(base *http.Transport, o Options, g guard) (*proxied, error) {
+	looked, err := otter.New(&otter.Options[string, string]{
+		MaximumSize:      maxHosts,
+		ExpiryCalculator: otter.ExpiryWriting[string, string](lookedUpFor),
+	})
+	if err != nil {
+		return nil, fmt.Errorf("making the cache of looked up hosts: %w", err)
+	}
+	p := &proxied{transport: base, of: o.proxies(), guard: g, resolver: o.resolver, looked: looked}
+	base.DialContext = (&net.Dialer{Timeout: dialTimeout, Resolver: o.resolver}).DialContext
+	base.Proxy = func(request *http.Request) (*url.URL, error) {
+		proxy, err := p.of(request.URL)
+		if proxy == nil && err == nil {
+			err = errors.New("a request without a proxy") // would be dialled unseen
+		}
+		return proxy, err
+	}
+	return p, nil
+}
+
+// permits reports why a target may not be asked through a proxy. A name that
+// does not resolve here may be: that it does at the proxy is what proxies are
+// for.
+func (p *proxied) permits(ctx context.Context, target *url.URL) error {
+	host := strings.TrimSuffix(strings.ToLower(target.Hostname()), ".")
+	if address, err := netip.ParseAddr(host); err == nil {
+		return p.guard.check(ctx, address)
+	}
+	if isLocal(host) {
+		return &Error{
+			Reason:  policy.ReasonUnreachable,
+			Message: clipped(host) + " is no name that registries are asked at through a proxy",
+		}
+	}
+	message, ok := p.looked.GetIfPresent(host)
+	if !ok {
+		message = p.lookUp(ctx, host)
+		if ctx.Err() == nil {
+			p.looked.Set(host, message)
+		}
+	}
+	if message != "" {
+		return &Error{Reason: policy.ReasonUnreachable, Message: message}
+	}
+	return nil
+}
+
+// lookUp says why a host is refused, or nothing.
+func (p *proxied) lookUp(ctx context.Context, host string) string {
+	ctx, cancel := context.WithTimeout(ctx, lookupTime)
+	defer cancel()
+	addresses, err := p.resolver.LookupNetIP(ctx, "ip", host)
+	if err != nil {
+		return ""
+	}
+	for _, address := range addresses {
+		if err := p.guard.check(ctx, address); err != nil {
+			return fmt.Sprintf("%s: %s", clipped(host), err)
+		}
+	}
+	return ""
+}
+
+// isLocal reports whether a name means the proxy itself, or is an address in a
+// form that many resolvers understand and ours does not: 2130706433, 0x7f.1.
+func isLocal(host string) bool {
+	last := host[strings.LastIndexByte(host, '.')+1:]
+	return last == "localhost" || last == "" || strings.HasPrefix(last, "0x") || strings.Trim(last, "0123456789") == ""
+}
