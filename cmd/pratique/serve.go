@@ -8,8 +8,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	stdlog "log"
 	"log/slog"
 	"os"
+	"slices"
 	"time"
 
 	"github.com/go-logr/logr"
@@ -71,6 +73,10 @@ without any cluster.`,
 	flags.StringVar(&f.policies, "policies", "", "`folder` (or file) of ImageConfigs, Secrets and Namespaces, instead of a cluster")
 	flags.StringVar(&f.listen.BindAddress, "bind-address", ":9443", "`address` of the webhook")
 	flags.StringVar(&f.listen.CertDir, "cert-dir", "", "`folder` with tls.crt and tls.key, reloaded on change; without one, a self-signed certificate")
+	flags.StringVar(&f.listen.ClientCAFile, "client-ca-file", "",
+		"PEM `file` of certificate authorities, reloaded on change; only who shows a client certificate signed by one is answered; without one, everybody")
+	flags.StringSliceVar(&f.listen.ClientNames, "client-names", nil,
+		"`names`, one of which must be the client certificate's common name or among its DNS names; needs --client-ca-file")
 	flags.StringVar(&f.listen.MetricsAddress, "metrics-address", ":8080", "`address` of /metrics; 0 for none")
 	flags.StringVar(&f.listen.HealthAddress, "health-address", ":8081", "`address` of /healthz and /readyz; 0 for none")
 	flags.StringVar(&f.crossplaneNamespace, "crossplane-namespace", "crossplane-system", "`namespace` of Crossplane, where its packages' pull secrets are")
@@ -88,7 +94,20 @@ func (f *serveFlags) check(c *cobra.Command) error {
 	case f.staleTags < 0:
 		return fmt.Errorf("reading --stale-tags: %s is negative", f.staleTags)
 	}
-	return errors.Join(f.policyFlags.check(), checkNamespace("--crossplane-namespace", f.crossplaneNamespace))
+	return errors.Join(f.checkClients(c), f.policyFlags.check(), checkNamespace("--crossplane-namespace", f.crossplaneNamespace))
+}
+
+// checkClients refuses what would let in more than was meant.
+func (f *serveFlags) checkClients(c *cobra.Command) error {
+	switch named := c.Flags().Changed("client-names"); {
+	case f.listen.ClientCAFile == "" && c.Flags().Changed("client-ca-file"):
+		return errors.New("reading --client-ca-file: it names no file")
+	case named && f.listen.ClientCAFile == "":
+		return errors.New("--client-names needs --client-ca-file: without authorities anybody may have any name")
+	case named && (len(f.listen.ClientNames) == 0 || slices.Contains(f.listen.ClientNames, "")):
+		return fmt.Errorf("reading --client-names: an empty name in %q", f.listen.ClientNames)
+	}
+	return nil
 }
 
 func (f *serveFlags) run(ctx context.Context) error {
@@ -105,6 +124,9 @@ func (f *serveFlags) run(ctx context.Context) error {
 	}
 	registerer := prometheus.NewRegistry()
 	registerer.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	// The webhook's server has no logger but the standard one.
+	stdlog.SetFlags(0)
+	stdlog.SetOutput(server.NewErrorLog(log, registerer))
 	settings := settings{
 		registry: registryOptions, server: f.policyFlags.server, namespace: f.namespace,
 		cache: cache.Options{StaleFor: cmp.Or(f.staleTags, -1)}, pathsFlag: "--policies", writes: true,

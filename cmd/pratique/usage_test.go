@@ -67,6 +67,14 @@ func TestUsageErrors(t *testing.T) {
 
 		"address":         {serve("--bind-address", "9443"), "--bind-address: address 9443: missing port"},
 		"busy port":       {serve("--health-address", "0", "--metrics-address", port), "--metrics-address"},
+		"clients":         {serve("--client-ca-file", "/no/such/file"), "--client-ca-file: open /no/such/file"},
+		"bad clients":     {serve("--client-ca-file", bad), "--client-ca-file: …bad.txt holds no certificate"},
+		"no clients":      {serve("--client-ca-file", ""), "--client-ca-file: it names no file" + serveHelp},
+		"names alone":     {serve("--client-names", "a"), "--client-names needs --client-ca-file" /* … */},
+		"no names":        {serve("--client-ca-file", bad, "--client-names", ""), `--client-names: an empty name in []` + serveHelp},
+		"an empty name":   {serve("--client-ca-file", bad, "--client-names", "a,,b"), `--client-names: an empty name in ["a" "" "b"]` + serveHelp},
+		"config names":    {config("c8", "client-names: [a]"), "--client-names needs --client-ca-file"},
+		"config no name":  {config("c9", "client-ca-file: x\nclient-names: []"), "--client-names: an empty name"},
 		"no certificates": {serve("--cert-dir", "/no/such/folder"), `--cert-dir "/no/such/folder": open`},
 
 		"config":         {config("c1", "no-such: 1"), `no such flag: "no-such"`},

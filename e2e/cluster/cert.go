@@ -45,17 +45,42 @@ type ServingCert struct {
 // localhost and the given further names or addresses, and writes them to the
 // folder dir, which it makes if need be. It is good for a week.
 func NewServingCert(dir string, hosts ...string) (ServingCert, error) {
+	leaf, err := servingTemplate(append([]string{"127.0.0.1", "::1", "localhost"}, hosts...))
+	if err != nil {
+		return ServingCert{}, err
+	}
+	return newCert(dir, leaf)
+}
+
+// A ClientCert is the certificate by which a client is known, with the authority
+// that issued it; its fields are as a ServingCert's.
+type ClientCert ServingCert
+
+// NewClientCert makes an authority and a client's certificate with a common
+// name, as NewServingCert does for a server.
+func NewClientCert(dir, name string) (ClientCert, error) {
+	leaf, err := newTemplate(name)
+	if err != nil {
+		return ClientCert{}, err
+	}
+	leaf.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}
+	cert, err := newCert(dir, leaf)
+	return ClientCert(cert), err
+}
+
+// newCert makes an authority, has it issue the certificate, and writes both.
+func newCert(dir string, leaf *x509.Certificate) (ServingCert, error) {
 	ca, caKey, err := newAuthority()
 	if err != nil {
 		return ServingCert{}, err
 	}
-	cert, key, err := issue(ca, caKey, append([]string{"127.0.0.1", "::1", "localhost"}, hosts...))
+	cert, key, err := issue(ca, caKey, leaf)
 	if err != nil {
 		return ServingCert{}, err
 	}
 	keyDER, err := x509.MarshalPKCS8PrivateKey(key)
 	if err != nil {
-		return ServingCert{}, fmt.Errorf("encoding the serving key: %w", err)
+		return ServingCert{}, fmt.Errorf("encoding the key: %w", err)
 	}
 	s := ServingCert{
 		CAPEM:    encodePEM("CERTIFICATE", ca.Raw),
@@ -104,12 +129,24 @@ func newAuthority() (*x509.Certificate, crypto.Signer, error) {
 	return cert, key, nil
 }
 
-func issue(ca *x509.Certificate, caKey crypto.Signer, hosts []string) (der []byte, key crypto.Signer, err error) {
+func issue(ca *x509.Certificate, caKey crypto.Signer, leaf *x509.Certificate) (der []byte, key crypto.Signer, err error) {
+	leaf.KeyUsage = x509.KeyUsageDigitalSignature
+	key, err = ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		return nil, nil, fmt.Errorf("generating the key: %w", err)
+	}
+	der, err = x509.CreateCertificate(rand.Reader, leaf, ca, key.Public(), caKey)
+	if err != nil {
+		return nil, nil, fmt.Errorf("creating the certificate: %w", err)
+	}
+	return der, key, nil
+}
+
+func servingTemplate(hosts []string) (*x509.Certificate, error) {
 	template, err := newTemplate(hosts[0])
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
-	template.KeyUsage = x509.KeyUsageDigitalSignature
 	template.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth}
 	for _, host := range hosts {
 		if ip := net.ParseIP(host); ip != nil {
@@ -118,15 +155,7 @@ func issue(ca *x509.Certificate, caKey crypto.Signer, hosts []string) (der []byt
 			template.DNSNames = append(template.DNSNames, host)
 		}
 	}
-	key, err = ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		return nil, nil, fmt.Errorf("generating the serving key: %w", err)
-	}
-	der, err = x509.CreateCertificate(rand.Reader, template, ca, key.Public(), caKey)
-	if err != nil {
-		return nil, nil, fmt.Errorf("creating the serving certificate: %w", err)
-	}
-	return der, key, nil
+	return template, nil
 }
 
 func newTemplate(commonName string) (*x509.Certificate, error) {

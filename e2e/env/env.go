@@ -60,6 +60,9 @@ type Env struct {
 	// Server is the one whose webhooks govern the cluster.
 	*Server
 
+	// Caller is how the API server proves to a server of a case that it is it.
+	Caller *Caller
+
 	Registry *registrytest.Registry
 	// Binary is the program, for its other verbs.
 	Binary string
@@ -79,7 +82,17 @@ func Start(ctx context.Context, o Options) (_ *Env, err error) {
 	if e.Binary, err = findBinary(); err != nil {
 		return nil, err
 	}
-	if e.Cluster, err = cluster.Start(ctx, cluster.Options{Dir: filepath.Join(o.Dir, "cluster"), Log: o.Log}); err != nil {
+	var proof []string
+	if e.Caller, proof, err = newCaller(filepath.Join(o.Dir, "caller")); err != nil {
+		return nil, err
+	}
+	defer func() {
+		if err != nil {
+			e.Caller.release()
+		}
+	}()
+	options := cluster.Options{Dir: filepath.Join(o.Dir, "cluster"), Log: o.Log, APIServerArgs: proof}
+	if e.Cluster, err = cluster.Start(ctx, options); err != nil {
 		return nil, err
 	}
 	defer func() {

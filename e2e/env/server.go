@@ -49,6 +49,9 @@ type ServerOptions struct {
 	// taken away. KUBECONFIG leads to the cluster.
 	Environment []string
 	Unset       []string
+	// Known says that it serves at Env.Caller's address: the only one at which
+	// the API server shows its certificate. One server at a time can.
+	Known bool
 }
 
 // Server is one pratique serve.
@@ -108,6 +111,10 @@ func (e *Env) serve(ctx context.Context, o ServerOptions) (*Server, error) {
 		Address: fmt.Sprintf("127.0.0.1:%d", ports[0]),
 		Health:  fmt.Sprintf("127.0.0.1:%d", ports[1]),
 		env:     e,
+	}
+	if o.Known {
+		s.Address = e.Caller.Address
+		e.Caller.release()
 	}
 	if s.Cert, err = cluster.NewServingCert(filepath.Join(e.options.Dir, o.Name)); err != nil {
 		return nil, err

@@ -31,6 +31,8 @@ const (
 	stopWithin = 10 * time.Second
 	// readHeader bounds the time for a request's header, on the side servers.
 	readHeader = 5 * time.Second
+	// connectWithin bounds a connection to ourselves.
+	connectWithin = time.Second
 	// certFile and keyFile are in the folder of certificates, by the names that
 	// kubernetes.io/tls Secrets have.
 	certFile = "tls.crt"
@@ -46,6 +48,12 @@ type Options struct {
 	HealthAddress  string // of /healthz and /readyz; 0 for none
 	// CertDir holds tls.crt and tls.key; empty means a self-signed certificate.
 	CertDir string
+	// ClientCAFile holds the authorities, in PEM form, one of which must have
+	// signed the certificate that the API server shows; empty means that none is
+	// asked for. ClientNames are those, one of which must be the certificate's
+	// common name or among its DNS names; nil means that any will do.
+	ClientCAFile string
+	ClientNames  []string
 	// Drain is how long the server goes on after it stopped being ready, so
 	// that whoever routes to it learns of it first.
 	Drain time.Duration
@@ -70,7 +78,7 @@ func Run(ctx context.Context, o Options) error {
 	}
 	health := http.NewServeMux()
 	health.HandleFunc("/healthz", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ok") })
-	health.HandleFunc("/readyz", s.readyz(hooks))
+	health.HandleFunc("/readyz", s.readyz)
 	metrics := http.NewServeMux()
 	metrics.Handle("/metrics", promhttp.HandlerFor(o.Gatherer, promhttp.HandlerOpts{}))
 
@@ -83,6 +91,10 @@ func Run(ctx context.Context, o Options) error {
 		if err := hooks.Start(serving); err != nil {
 			return fmt.Errorf("serving --bind-address %q: %w", o.BindAddress, err)
 		}
+		return nil
+	})
+	group.Go(func() error {
+		s.clients.follow(serving)
 		return nil
 	})
 	for listener, side := range sides {
@@ -121,6 +133,7 @@ func finish(ctx context.Context, group *errgroup.Group) error {
 
 type server struct {
 	options  Options
+	clients  *clients // set by webhooks; nil for everybody
 	draining atomic.Bool
 }
 
@@ -139,6 +152,10 @@ func (s *server) webhooks(serving context.Context) (webhook.Server, error) {
 		// The API server speaks HTTP/1.1 to webhooks (kubernetes issue 75791),
 		// and what is not spoken cannot be attacked (CVE-2023-44487).
 		c.NextProtos = []string{"http/1.1"}
+		s.clients.require(c)
+	}
+	if s.clients, err = newClients(s.options); err != nil {
+		return nil, err
 	}
 	if s.options.CertDir == "" {
 		configure, err = selfSigned(configure)
@@ -149,8 +166,8 @@ func (s *server) webhooks(serving context.Context) (webhook.Server, error) {
 		return nil, err
 	}
 	mux := http.NewServeMux()
-	mux.Handle("/mutate", s.closing(serving.Err, s.options.Mutate))
-	mux.Handle("/validate", s.closing(serving.Err, s.options.Validate))
+	mux.Handle("/mutate", s.clients.still(s.closing(serving.Err, s.options.Mutate)))
+	mux.Handle("/validate", s.clients.still(s.closing(serving.Err, s.options.Validate)))
 	return webhook.NewServer(webhook.Options{
 		Host: host, Port: int(number), CertDir: s.options.CertDir, CertName: certFile, KeyName: keyFile,
 		TLSOpts: []func(*tls.Config){configure}, WebhookMux: mux,
@@ -204,22 +221,33 @@ func (s *server) closing(ended func() error, next http.Handler) http.Handler {
 	})
 }
 
-func (s *server) readyz(hooks webhook.Server) http.HandlerFunc {
-	started := hooks.StartedChecker()
-	return func(w http.ResponseWriter, r *http.Request) {
-		err := s.options.Ready()
-		switch {
-		case s.draining.Load():
-			err = errors.New("stopping")
-		case err == nil:
-			err = started(r)
-		}
-		if err != nil {
-			http.Error(w, err.Error(), http.StatusServiceUnavailable)
-			return
-		}
-		fmt.Fprintln(w, "ok")
+func (s *server) readyz(w http.ResponseWriter, r *http.Request) {
+	err := s.options.Ready()
+	switch {
+	case s.draining.Load():
+		err = errors.New("stopping")
+	case err == nil:
+		err = s.listening(r.Context())
 	}
+	if err != nil {
+		http.Error(w, err.Error(), http.StatusServiceUnavailable)
+		return
+	}
+	fmt.Fprintln(w, "ok")
+}
+
+// listening reports why nobody could connect to the webhook. It says nothing on
+// the connection: controller-runtime's own check shakes hands without a client
+// certificate, which would be one more refusal at every probe, and passes only
+// because in TLS 1.3 a client is done before the server has looked at it.
+func (s *server) listening(ctx context.Context) error {
+	dialer := &net.Dialer{Timeout: connectWithin}
+	connection, err := dialer.DialContext(ctx, "tcp", s.options.BindAddress)
+	if err != nil {
+		return fmt.Errorf("the webhook is not reachable: %w", err)
+	}
+	_ = connection.Close()
+	return nil
 }
 
 // side is a server of plain HTTP beside the webhook.

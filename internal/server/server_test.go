@@ -17,6 +17,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/go-logr/logr"
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/pratique-dev/pratique/internal/server"
@@ -54,9 +55,12 @@ func options(t *testing.T, validate http.HandlerFunc) server.Options {
 }
 
 // start runs a server until stop, and waits until it is ready.
-func start(t *testing.T, o server.Options) (stop context.CancelFunc, ended <-chan error) {
+func start(t *testing.T, o server.Options, log ...logr.Logger) (stop context.CancelFunc, ended <-chan error) {
 	t.Helper()
 	ctx, stop := context.WithCancel(t.Context())
+	for _, log := range log {
+		ctx = logr.NewContext(ctx, log)
+	}
 	done := make(chan error, 1)
 	go func() { done <- server.Run(ctx, o) }()
 	t.Cleanup(stop)
