@@ -4,6 +4,7 @@
 package webhook
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -39,8 +40,9 @@ type Surroundings interface {
 	Set() *policy.Set
 	// Namespace describes the namespace of a request.
 	Namespace(ctx context.Context, name string) policy.Namespace
-	// Credentials finds an object's pull secrets in one namespace.
-	Credentials(namespace string, pullSecrets []string) *credential.Source
+	// Credentials finds an object's pull secrets, and its ServiceAccount's, in
+	// one namespace.
+	Credentials(names credential.Names) *credential.Source
 }
 
 // References reads image references. [reference.Memo] is one.
@@ -236,15 +238,30 @@ func (h *Handler) question(ctx context.Context, r *request, s subject) (policy.Q
 	for i, image := range s.images {
 		q.Images[i].Reference, q.Images[i].Invalid = h.References.Parse(image.Written)
 	}
-	secretNamespace := r.Namespace
 	if r.Namespace != "" {
 		q.Namespace = h.Surroundings.Namespace(ctx, r.Namespace)
-	} else {
-		secretNamespace = h.SecretNamespaces[s.row.SecretNamespace]
 	}
 	q.Credentials = credential.None()
-	if secretNamespace != "" {
-		q.Credentials = h.Surroundings.Credentials(secretNamespace, s.found.PullSecrets)
+	if names := h.names(r, s); names.Namespace != "" {
+		q.Credentials = h.Surroundings.Credentials(names)
 	}
 	return q, nil
+}
+
+// defaultAccount is the ServiceAccount of Pods that name none.
+const defaultAccount = "default"
+
+// names says where the credentials of an object are looked for: in the
+// request's namespace, whatever the object says. What has no namespace has no
+// ServiceAccount either; where its row names a namespace for its pull secrets,
+// those in it are used by others.
+func (h *Handler) names(r *request, s subject) credential.Names {
+	names := credential.Names{Namespace: r.Namespace, PullSecrets: s.found.PullSecrets}
+	switch {
+	case r.Namespace == "":
+		names.Namespace = h.SecretNamespaces[s.row.SecretNamespace]
+	case len(s.row.podSpecs) > 0:
+		names.ServiceAccount = cmp.Or(s.found.ServiceAccountName, defaultAccount)
+	}
+	return names
 }

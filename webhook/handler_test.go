@@ -277,10 +277,20 @@ func (w *watched) Namespace(ctx context.Context, name string) policy.Namespace {
 	return w.Surroundings.Namespace(ctx, name)
 }
 
-func (w *watched) Credentials(namespace string, names []string) *credential.Source {
-	w.notef("secrets %s %s", namespace, names)
-	return w.Surroundings.Credentials(namespace, names)
+func (w *watched) Credentials(names credential.Names) *credential.Source {
+	w.notef("secrets %s %s %s", names.Namespace, names.PullSecrets, names.ServiceAccount)
+	return w.Surroundings.Credentials(names)
 }
+
+// plainRow is a kind without a Pod spec: what it calls a ServiceAccount is none.
+const plainRow = `rows:
+- group: acme.example
+  versions: [v1]
+  kinds: [{kind: Plain, resource: plains}]
+  images: [spec.image]
+  written: Plain
+  decides: Here
+`
 
 func TestSurroundings(t *testing.T) {
 	t.Parallel()
@@ -290,21 +300,36 @@ func TestSurroundings(t *testing.T) {
 		want string
 	}{
 		"Pod": {
-			ask{namespace: "shop", object: `{"metadata":{"namespace":"victim"},` + spec + `}`}, "set; namespace shop; secrets shop [one two]",
+			ask{namespace: "shop", object: `{"metadata":{"namespace":"victim"},` + spec + `}`}, "set; namespace shop; secrets shop [one two] default",
+		},
+		"Pod with a ServiceAccount": {
+			ask{namespace: "shop", object: `{"spec":{"serviceAccountName":"robot","containers":[{"image":"a.io/x"}]}}`}, "set; namespace shop; secrets shop [] robot",
 		},
 		"template": {
 			ask{group: "apps", version: "v1", kind: "Deployment", namespace: "shop", object: `{"metadata":{"namespace":"victim"},"spec":{"template":{` + spec + `}}}`},
-			"set; namespace shop; secrets shop [one two]",
+			"set; namespace shop; secrets shop [one two] default",
+		},
+		"template with a ServiceAccount": {
+			ask{group: "batch", version: "v1", kind: "Job", namespace: "shop", object: `{"spec":{"serviceAccountName":"not-here","template":{"spec":{"serviceAccountName":"robot","containers":[{"image":"a.io/x"}]}}}}`},
+			"set; namespace shop; secrets shop [] robot",
+		},
+		"no Pod spec": {
+			ask{group: "acme.example", version: "v1", kind: "Plain", namespace: "shop", object: `{"spec":{"image":"a.io/x","serviceAccountName":"robot"}}`},
+			"set; namespace shop; secrets shop [] ",
+		},
+		"cluster-scoped with a Pod spec": {
+			ask{group: "pkg.crossplane.io", version: "v1beta1", kind: "DeploymentRuntimeConfig", namespace: "-", object: `{"spec":{"deploymentTemplate":{"spec":{"template":{"spec":{"serviceAccountName":"robot","containers":[{"name":"package-runtime","image":"a.io/x"}]}}}}}}`},
+			"set; secrets crossplane-system [] ",
 		},
 		"cluster-scoped": {
 			ask{group: "pkg.crossplane.io", version: "v1", kind: "Provider", namespace: "-", object: `{"metadata":{"namespace":"victim"},"spec":{"package":"a.io/x","packagePullSecrets":[{"name":"p"}]}}`},
-			"set; secrets crossplane-system [p]",
+			"set; secrets crossplane-system [p] ",
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			w := &watched{}
-			s := newStack(t, setting{surrounds: func(real webhook.Surroundings) webhook.Surroundings {
+			s := newStack(t, setting{catalog: []string{plainRow}, surrounds: func(real webhook.Surroundings) webhook.Surroundings {
 				w.Surroundings = real
 				return w
 			}})

@@ -44,7 +44,8 @@ const (
 // +kubebuilder:validation:XValidation:rule="has(self.pullSecretRef) || has(self.realms) || (has(self.provider) && self.provider != 'Generic')",message="authentication says nothing: give pullSecretRef, realms, or a provider other than Generic"
 // +kubebuilder:validation:XValidation:rule="!has(self.inject) || has(self.pullSecretRef)",message="inject needs pullSecretRef: it is the secret that Pods are given"
 type Authentication struct {
-	// pullSecretRef names a Secret of type kubernetes.io/dockerconfigjson.
+	// pullSecretRef names a Secret of type kubernetes.io/dockerconfigjson, or of
+	// the older kubernetes.io/dockercfg.
 	// +optional
 	PullSecretRef *SecretReference `json:"pullSecretRef,omitempty"`
 

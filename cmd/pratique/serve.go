@@ -70,7 +70,7 @@ without any cluster.`,
 	f.registryFlags.register(flags)
 	f.policyFlags.register(flags)
 	flags.StringVar(&f.config, "config", "", "YAML `file` of flags (by their names) and of rows for the catalog; the command line wins")
-	flags.StringVar(&f.policies, "policies", "", "`folder` (or file) of ImageConfigs, Secrets and Namespaces, instead of a cluster")
+	flags.StringVar(&f.policies, "policies", "", "`folder` (or file) of ImageConfigs, Secrets, Namespaces and ServiceAccounts, instead of a cluster")
 	flags.StringVar(&f.listen.BindAddress, "bind-address", ":9443", "`address` of the webhook")
 	flags.StringVar(&f.listen.CertDir, "cert-dir", "", "`folder` with tls.crt and tls.key, reloaded on change; without one, a self-signed certificate")
 	flags.StringVar(&f.listen.ClientCAFile, "client-ca-file", "",

@@ -61,6 +61,8 @@ func TestUsageErrors(t *testing.T) {
 		"for namespace":      {verify("-n", "a/b"), `-n: "a/b" is not a namespace's name`},
 		"pull secret":        {verify("-n", "team", "--pull-secret", "a/b"), `--pull-secret: "a/b" is not a Secret's name`},
 		"pull secret alone":  {verify("--pull-secret", "creds"), "--pull-secret needs -n" /* … */},
+		"account":            {verify("-n", "team", "--service-account", "a/b"), `--service-account: "a/b" is not a ServiceAccount's name`},
+		"account alone":      {verify("--service-account", "robot"), "--service-account needs -n" /* … */},
 		"no time":            {verify("--timeout", "0s"), "--timeout: 0s" /* … */},
 		"negative time":      {verify("--timeout", "-1s"), "--timeout: -1s" /* … */},
 		"negative staleness": {serve("--stale-tags", "-5m"), "--stale-tags: -5m0s is negative" + serveHelp},

@@ -35,6 +35,8 @@ type verifyFlags struct {
 	cluster    bool
 	in         string // namespace that the images are examined for
 	pullSecret []string
+	account    string // ServiceAccount
+	ownConfig  bool   // use the user's own Docker configuration
 	timeout    time.Duration
 	output     outputFormat
 }
@@ -48,6 +50,12 @@ func newVerify() *cobra.Command {
 reason, the digest, the rule and who signed. The rules are those of the cluster
 that KUBECONFIG, or else ~/.kube/config, leads to; or, with -f, those in files.
 Nothing is written to the cluster.
+
+Registries are shown the credentials of --pull-secret, of the ImageConfig and of
+--service-account, in this order. With neither of the two flags your own come
+last: those of ~/.docker/config.json, or of the folder that DOCKER_CONFIG names,
+and of the credential helper that it names for the registry. Turn that off with
+--user-credentials=false to see what the webhook would see.
 
 Exit codes: 0 accepted or skipped, 1 rejected, 2 usage or configuration error,
 3 inconclusive. The weightiest verdict decides: Rejected before Inconclusive.
@@ -73,10 +81,13 @@ an ImageConfig makes the images that it selects Inconclusive: 3.`,
 	f.registryFlags.register(flags)
 	f.policyFlags.register(flags)
 	f.output.register(flags)
-	flags.StringSliceVarP(&f.files, "file", "f", nil, "`file` or folder of ImageConfigs, Secrets and Namespaces, instead of the cluster")
+	flags.StringSliceVarP(&f.files, "file", "f", nil, "`file` or folder of ImageConfigs, Secrets, Namespaces and ServiceAccounts, instead of the cluster")
 	flags.BoolVar(&f.cluster, "cluster", false, "take the rules from the cluster, as without -f")
 	flags.StringVarP(&f.in, "for-namespace", "n", "", "examine as for an object in this `namespace`; without it, as for one that has none")
 	flags.StringSliceVar(&f.pullSecret, "pull-secret", nil, "`names` of pull secrets in that namespace")
+	flags.StringVar(&f.account, "service-account", "", "`name` of a ServiceAccount in that namespace, whose pull secrets are used too")
+	flags.BoolVar(&f.ownConfig, "user-credentials", true,
+		"use your own Docker configuration and credential helpers last, without --pull-secret and --service-account")
 	flags.DurationVar(&f.timeout, "timeout", time.Minute, "how long all of it may take")
 	return c
 }
@@ -93,6 +104,8 @@ func (f *verifyFlags) check(c *cobra.Command) error {
 		return fmt.Errorf("reading --timeout: %s is no time to examine anything in", f.timeout)
 	case len(f.pullSecret) > 0 && f.in == "":
 		return errors.New("--pull-secret needs -n, the namespace that the secret is in")
+	case f.account != "" && f.in == "":
+		return errors.New("--service-account needs -n, the namespace that it is in")
 	}
 	return errors.Join(f.policyFlags.check(), f.checkNames())
 }
@@ -107,6 +120,9 @@ func (f *verifyFlags) checkNames() error {
 		if len(validation.IsDNS1123Subdomain(name)) > 0 {
 			return fmt.Errorf("reading --pull-secret: %q is not a Secret's name", name)
 		}
+	}
+	if f.account != "" && len(validation.IsDNS1123Subdomain(f.account)) > 0 {
+		return fmt.Errorf("reading --service-account: %q is not a ServiceAccount's name", f.account)
 	}
 	return nil
 }
@@ -165,7 +181,11 @@ func (f *verifyFlags) question(ctx context.Context, r rules, images []string) po
 	q := policy.Question{Set: r.Set(), Images: make([]policy.Asked, len(images)), Credentials: credential.None()}
 	if f.in != "" {
 		q.Namespace = r.Namespace(ctx, f.in)
-		q.Credentials = r.Credentials(f.in, f.pullSecret)
+		q.Credentials = r.Credentials(credential.Names{Namespace: f.in, PullSecrets: f.pullSecret, ServiceAccount: f.account})
+	}
+	// Who names some wants to know whether those are enough.
+	if f.ownConfig && len(f.pullSecret) == 0 && f.account == "" {
+		q.Credentials = q.Credentials.Then(userCredentials(ctx))
 	}
 	for i, image := range images {
 		q.Images[i].Reference, q.Images[i].Invalid = reference.Parse(image)

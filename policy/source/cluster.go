@@ -34,11 +34,12 @@ const (
 	// retryAfter is when a compilation that failed, or that could not read a
 	// Secret, is tried again.
 	retryAfter = time.Second
-	// secretFor is how long the credentials of a Pod's pull secret are kept:
-	// changes are in force within 5 s (spec section 3).
-	secretFor = 5 * time.Second
-	// maxKeptSecrets bounds of how many they are.
-	maxKeptSecrets = 1000
+	// keptFor is how long the credentials of a Pod's pull secret, and the names
+	// that its ServiceAccount gives, are kept. Changes are in force within 5 s
+	// (spec section 3), and reading them again takes its time too.
+	keptFor = 4 * time.Second
+	// maxKept bounds of how many of each they are.
+	maxKept = 1000
 )
 
 // Cluster reads rules through the API server. ImageConfigs are read as they
@@ -52,6 +53,7 @@ type Cluster struct {
 	cache     cache.Cache
 	direct    client.Reader // past the cache, for what may not be watched
 	secrets   *otter.Cache[objectKey, pullSecret]
+	accounts  *otter.Cache[objectKey, account]
 	changed   chan struct{}
 	compiled  atomic.Pointer[[]Compiled]
 	statuses  *statuses
@@ -90,17 +92,18 @@ type ClusterOptions struct {
 
 // NewCluster adds a Cluster to a manager, which starts it.
 func NewCluster(ctx context.Context, m manager.Manager, o ClusterOptions) (*Cluster, error) {
-	secrets, err := otter.New(&otter.Options[objectKey, pullSecret]{
-		MaximumSize:      maxKeptSecrets,
-		ExpiryCalculator: otter.ExpiryWriting[objectKey, pullSecret](secretFor),
-	})
+	secrets, err := newKept[pullSecret]()
 	if err != nil {
 		return nil, fmt.Errorf("making the cache of pull secrets: %w", err)
+	}
+	accounts, err := newKept[account]()
+	if err != nil {
+		return nil, fmt.Errorf("making the cache of ServiceAccounts: %w", err)
 	}
 	o.Compiler.cluster, o.Compiler.namespace = true, o.Namespace
 	c := &Cluster{
 		compiler: o.Compiler, namespace: o.Namespace,
-		cache: m.GetCache(), direct: m.GetAPIReader(), secrets: secrets,
+		cache: m.GetCache(), direct: m.GetAPIReader(), secrets: secrets, accounts: accounts,
 		changed:  make(chan struct{}, 1),
 		statuses: &statuses{client: m.GetClient(), leads: o.Leads},
 	}
@@ -126,6 +129,14 @@ func NewCluster(ctx context.Context, m manager.Manager, o ClusterOptions) (*Clus
 	return c, m.Add(c)
 }
 
+// newKept makes a cache of what is not watched.
+func newKept[V any]() (*otter.Cache[objectKey, V], error) {
+	return otter.New(&otter.Options[objectKey, V]{
+		MaximumSize:      maxKept,
+		ExpiryCalculator: otter.ExpiryWriting[objectKey, V](keptFor),
+	})
+}
+
 // respecified reports whether an ImageConfig asks for something else now. Its
 // status, which Pratique writes itself, is not in the generation. The UID tells
 // it from another of its name that took its place unseen.
@@ -143,19 +154,19 @@ func rewritten(before, after metav1.Object) bool {
 // from what it was.
 func (c *Cluster) handler(differ func(before, after metav1.Object) bool) toolscache.ResourceEventHandler {
 	return toolscache.ResourceEventHandlerFuncs{
-		AddFunc: func(any) { c.ask() },
+		AddFunc: func(any) { c.again() },
 		UpdateFunc: func(before, after any) {
 			one, known := before.(metav1.Object)
 			other, knownToo := after.(metav1.Object)
 			if !known || !knownToo || differ(one, other) {
-				c.ask()
+				c.again()
 			}
 		},
-		DeleteFunc: func(any) { c.ask() },
+		DeleteFunc: func(any) { c.again() },
 	}
 }
 
-func (c *Cluster) ask() {
+func (c *Cluster) again() {
 	select {
 	case c.changed <- struct{}{}:
 	default: // one is asked for already
@@ -178,7 +189,7 @@ func (c *Cluster) Start(ctx context.Context) error {
 	for {
 		if err := c.compile(ctx); err != nil {
 			log.Error(err, "cannot compile the policies: the last good ones stay in force")
-			time.AfterFunc(retryAfter, c.ask)
+			time.AfterFunc(retryAfter, c.again)
 		} else {
 			logCompiled(log, *c.compiled.Load())
 		}
@@ -236,7 +247,7 @@ func (c *Cluster) compile(ctx context.Context) error {
 	c.set.Store(policy.NewSet(rulesOf(compiled)))
 	c.statuses.publish(compiled)
 	if unread {
-		time.AfterFunc(retryAfter, c.ask)
+		time.AfterFunc(retryAfter, c.again)
 	}
 	return nil
 }
@@ -276,27 +287,57 @@ func (c *Cluster) Namespace(ctx context.Context, name string) policy.Namespace {
 	return namespaceOf(name, object.Labels)
 }
 
-// Credentials finds pull secrets in the namespace of a request.
-func (c *Cluster) Credentials(namespace string, names []string) *credential.Source {
-	return pullSecrets(c.podSecret, namespace, names)
+// Credentials finds pull secrets and ServiceAccounts through the API server.
+func (c *Cluster) Credentials(names credential.Names) *credential.Source {
+	return credentials(c, names)
 }
 
-// podSecret reads a Secret that must not be watched, because it is not ours,
+// pullSecret reads a Secret that must not be watched, because it is not ours,
 // and keeps its credentials for a moment. Nothing else of it is kept.
-func (c *Cluster) podSecret(ctx context.Context, namespace, name string) (pullSecret, error) {
+func (c *Cluster) pullSecret(ctx context.Context, namespace, name string) (pullSecret, error) {
 	key := objectKey{namespace, name}
 	if kept, ok := c.secrets.GetIfPresent(key); ok {
 		return kept, nil
 	}
 	secret := &corev1.Secret{}
-	err := c.direct.Get(ctx, client.ObjectKey{Namespace: namespace, Name: name}, secret)
-	switch {
-	case apierrors.IsNotFound(err):
+	found, err := c.ask(ctx, key, secret)
+	if err != nil {
+		return pullSecret{}, err
+	}
+	if !found {
 		secret = nil
-	case err != nil:
-		return pullSecret{}, fmt.Errorf("asking the API server: %w", err)
 	}
 	read := readPullSecret(secret)
 	c.secrets.Set(key, read)
 	return read, nil
+}
+
+// account reads a ServiceAccount, and keeps for as long what it names: there may
+// be as many of them as there are Pods, and only few are needed again.
+func (c *Cluster) account(ctx context.Context, namespace, name string) (account, error) {
+	key := objectKey{namespace, name}
+	if kept, ok := c.accounts.GetIfPresent(key); ok {
+		return kept, nil
+	}
+	object := &corev1.ServiceAccount{}
+	found, err := c.ask(ctx, key, object)
+	if err != nil {
+		return account{}, err
+	}
+	read := readAccount(object)
+	read.missing = !found
+	c.accounts.Set(key, read)
+	return read, nil
+}
+
+// ask reads an object past the cache, and reports whether it is there.
+func (c *Cluster) ask(ctx context.Context, key objectKey, into client.Object) (found bool, err error) {
+	err = c.direct.Get(ctx, client.ObjectKey{Namespace: key.namespace, Name: key.name}, into)
+	if apierrors.IsNotFound(err) {
+		return false, nil
+	}
+	if err != nil {
+		return false, fmt.Errorf("asking the API server: %w", err)
+	}
+	return true, nil
 }

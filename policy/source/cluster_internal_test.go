@@ -28,12 +28,13 @@ import (
 	"github.com/pratique-dev/pratique/registry/credential"
 )
 
-// apiServer has ImageConfigs and Secrets, and counts how often it is asked.
+// apiServer has ImageConfigs, Secrets and ServiceAccounts, and counts how often it is asked.
 type apiServer struct {
 	cache.Cache // for the methods that nobody calls
 
 	configs     []unstructured.Unstructured
 	secrets     map[client.ObjectKey]*corev1.Secret
+	accounts    map[client.ObjectKey]*corev1.ServiceAccount
 	away        atomic.Bool // does not answer
 	awayGets    atomic.Bool // does not answer about one object
 	lists, gets atomic.Int32
@@ -57,23 +58,36 @@ func (a *apiServer) Get(_ context.Context, key client.ObjectKey, into client.Obj
 	if a.away.Load() || a.awayGets.Load() {
 		return errAway
 	}
-	secret, ok := a.secrets[key]
-	if !ok {
-		return apierrors.NewNotFound(schema.GroupResource{Resource: "secrets"}, key.Name)
+	switch into := into.(type) {
+	case *corev1.Secret:
+		if secret, ok := a.secrets[key]; ok {
+			secret.DeepCopyInto(into)
+			return nil
+		}
+	case *corev1.ServiceAccount:
+		if account, ok := a.accounts[key]; ok {
+			account.DeepCopyInto(into)
+			return nil
+		}
 	}
-	secret.DeepCopyInto(into.(*corev1.Secret))
-	return nil
+	return apierrors.NewNotFound(schema.GroupResource{Resource: "whatever"}, key.Name)
+}
+
+// forever is a cache without a clock, which a bubble of time could not end.
+func forever[V any](t *testing.T) *otter.Cache[objectKey, V] {
+	t.Helper()
+	made, err := otter.New(&otter.Options[objectKey, V]{MaximumSize: maxKept})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return made
 }
 
 func newTestCluster(t *testing.T, server *apiServer) *Cluster {
 	t.Helper()
-	secrets, err := otter.New(&otter.Options[objectKey, pullSecret]{MaximumSize: maxKeptSecrets})
-	if err != nil {
-		t.Fatal(err)
-	}
 	return &Cluster{
 		compiler:  Compiler{cluster: true, namespace: "pratique-system"},
-		namespace: "pratique-system", cache: server, direct: server, secrets: secrets,
+		namespace: "pratique-system", cache: server, direct: server, secrets: forever[pullSecret](t), accounts: forever[account](t),
 		changed:  make(chan struct{}, 1),
 		statuses: &statuses{leads: func() bool { return false }},
 	}
@@ -157,7 +171,7 @@ func TestClusterStart(t *testing.T) {
 			t.Fatalf("compiled %d times at the start", n)
 		}
 		for range 5 {
-			c.ask()
+			c.again()
 			time.Sleep(collect / 10)
 		}
 		time.Sleep(time.Minute)
@@ -166,7 +180,7 @@ func TestClusterStart(t *testing.T) {
 		}
 		last := c.Set()
 		server.away.Store(true)
-		c.ask()
+		c.again()
 		time.Sleep(2 * collect)
 		server.away.Store(false)
 		if c.Set() != last {
@@ -176,7 +190,7 @@ func TestClusterStart(t *testing.T) {
 		if c.Set() == last {
 			t.Error("what failed was not tried again")
 		}
-		c.ask()
+		c.again()
 		synctest.Wait()
 		began := time.Now()
 		cancel()
@@ -268,7 +282,7 @@ func TestClusterPodSecret(t *testing.T) {
 	}}
 	c := newTestCluster(t, server)
 	read := func(name string) (users []string, warnings, problem string) {
-		found := c.Credentials("shop", []string{name})
+		found := c.Credentials(credential.Names{Namespace: "shop", PullSecrets: []string{name}})
 		ring, err := found.Ring(t.Context())
 		for _, auth := range ring.For("a.io/x") {
 			users = append(users, auth.Username)
@@ -283,7 +297,7 @@ func TestClusterPodSecret(t *testing.T) {
 		warnings, problem string
 	}{
 		"good":      {users: []string{"u"}},
-		"opaque":    {warnings: `pull secret "opaque" does not exist, or is not of the type kubernetes.io/dockerconfigjson`},
+		"opaque":    {warnings: `pull secret "opaque" does not exist, or is not of the type kubernetes.io/dockerconfigjson or kubernetes.io/dockercfg`},
 		"endless":   {warnings: `pull secret "endless" does not exist, or`},
 		"malformed": {problem: `reading pull secret "malformed": not a Docker configuration`},
 		"absent":    {warnings: `pull secret "absent" does not exist`},
@@ -308,6 +322,75 @@ func TestClusterPodSecret(t *testing.T) {
 	server.away.Store(false)
 	if _, warnings, problem := read("later"); problem != "" || !strings.Contains(warnings, "does not exist") {
 		t.Errorf("warnings %q, problem %q", warnings, problem)
+	}
+}
+
+// A ServiceAccount is asked for when credentials are needed, and then kept as
+// Secrets are.
+func TestClusterServiceAccount(t *testing.T) {
+	t.Parallel()
+	server := &apiServer{
+		secrets: map[client.ObjectKey]*corev1.Secret{
+			{Namespace: "shop", Name: "pull"}: {Type: credential.TypeDockercfg, Data: map[string][]byte{
+				credential.KeyDockercfg: []byte(`{"a.io":{"username":"u","password":"p"}}`),
+			}},
+		},
+		accounts: map[client.ObjectKey]*corev1.ServiceAccount{
+			{Namespace: "shop", Name: "robot"}:  {ImagePullSecrets: []corev1.LocalObjectReference{{Name: "pull"}, {}, {Name: "absent"}}},
+			{Namespace: "other", Name: "robot"}: {ImagePullSecrets: []corev1.LocalObjectReference{{Name: "theirs"}}},
+		},
+	}
+	c := newTestCluster(t, server)
+	for range 3 {
+		source := c.Credentials(credential.Names{Namespace: "shop", ServiceAccount: "robot"})
+		if before := server.gets.Load(); before != 0 && before != 3 {
+			t.Errorf("asked %d times before credentials were needed", before)
+		}
+		ring, err := source.Ring(t.Context())
+		if err != nil || len(ring.For("a.io/x")) != 1 || ring.For("a.io/x")[0].Username != "u" {
+			t.Errorf("credentials %v, %v", ring, err)
+		}
+		if warned := strings.Join(source.Warnings(), "\n"); !strings.Contains(warned, `pull secret "absent" does not exist`) || strings.Contains(warned, "robot") {
+			t.Errorf("warnings %q", warned)
+		}
+	}
+	if n := server.gets.Load(); n != 3 {
+		t.Errorf("the API server was asked %d times, want one ServiceAccount and two Secrets", n)
+	}
+	missing := c.Credentials(credential.Names{Namespace: "shop", ServiceAccount: "default"})
+	if _, err := missing.Ring(t.Context()); err != nil {
+		t.Error(err)
+	}
+	if diff := cmp.Diff([]string{`ServiceAccount "default" does not exist`}, missing.Warnings()); diff != "" {
+		t.Errorf("warnings (-want +got):\n%s", diff)
+	}
+	// What it does not answer is unknown, and not kept.
+	server.away.Store(true)
+	names := credential.Names{Namespace: "other", ServiceAccount: "robot"}
+	if _, err := c.Credentials(names).Ring(t.Context()); err == nil || !strings.Contains(err.Error(), `reading ServiceAccount "robot": asking the API server: away`) {
+		t.Errorf("error %v", err)
+	}
+	server.away.Store(false)
+	if _, err := c.Credentials(names).Ring(t.Context()); err != nil {
+		t.Error(err)
+	}
+}
+
+// What is kept of other people's objects is forgotten in time for a change to be
+// in force within 5 s.
+func TestClusterKeeps(t *testing.T) {
+	t.Parallel()
+	server := &apiServer{accounts: map[client.ObjectKey]*corev1.ServiceAccount{}}
+	c := newTestCluster(t, server)
+	var err error
+	if c.accounts, err = newKept[account](); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := c.account(t.Context(), "shop", "robot"); err != nil || !got.missing {
+		t.Fatalf("got %v, %v", got, err)
+	}
+	if entry, ok := c.accounts.GetEntry(objectKey{"shop", "robot"}); !ok || entry.ExpiresAfter() >= 5*time.Second {
+		t.Errorf("kept %t for %s", ok, entry.ExpiresAfter())
 	}
 }
 

@@ -249,18 +249,14 @@ func (c *compilation) secret(path, name string) (*corev1.Secret, *mistake) {
 
 // anotherType says so of a Secret. A type may be long, and the text is kept.
 func anotherType(secret *corev1.Secret) string {
-	return fmt.Sprintf("its type is %q, not %q", clip(string(secret.Type), maxType), credential.TypeDockerConfigJSON)
+	return fmt.Sprintf("its type is %q, not %s", clip(string(secret.Type), maxType), credential.Types)
 }
 
 func parsePullSecret(secret *corev1.Secret) (credential.Config, error) {
-	if secret.Type != credential.TypeDockerConfigJSON {
+	if !credential.HoldsCredentials(string(secret.Type)) {
 		return credential.Config{}, errors.New(anotherType(secret))
 	}
-	data, ok := secret.Data[credential.KeyDockerConfigJSON]
-	if !ok {
-		return credential.Config{}, fmt.Errorf("it has no key %q", credential.KeyDockerConfigJSON)
-	}
-	return credential.Parse(data)
+	return credential.ParseSecret(string(secret.Type), secret.Data)
 }
 
 func (c *compilation) verification() {

@@ -30,6 +30,7 @@ import (
 	"github.com/pratique-dev/pratique/policy/source"
 	"github.com/pratique-dev/pratique/reference"
 	"github.com/pratique-dev/pratique/registry"
+	"github.com/pratique-dev/pratique/registry/credential"
 )
 
 // nothing has no signatures.
@@ -153,7 +154,11 @@ func ownSecrets(tb testing.TB) map[string]*corev1.Secret {
 		"broken":    secret(corev1.SecretTypeOpaque, "cosign.pub", "-----BEGIN PUBLIC KEY-----\nAAAA\n-----END PUBLIC KEY-----\n"),
 		"acme-pull": secret(corev1.SecretTypeDockerConfigJson, corev1.DockerConfigJsonKey, pullSecretJSON),
 		"opaque":    secret(corev1.SecretTypeOpaque, corev1.DockerConfigJsonKey, pullSecretJSON),
-		"old":       secret(corev1.SecretTypeDockercfg, corev1.DockerConfigKey, "{}"),
+		"old":       secret(corev1.SecretTypeDockercfg, corev1.DockerConfigKey, `{"registry1.com":{"username":"u","password":"p"}}`),
+		"old-bad":   secret(corev1.SecretTypeDockercfg, corev1.DockerConfigKey, `{"registry1.com":{"password":"hunter2"`),
+		"old-key":   secret(corev1.SecretTypeDockercfg, corev1.DockerConfigJsonKey, "{}"),
+		"no-host":   secret(corev1.SecretTypeDockerConfigJson, corev1.DockerConfigJsonKey, `{"auths":{"":{"password":"hunter2"}}}`),
+		"tls":       secret(corev1.SecretTypeTLS, corev1.DockerConfigJsonKey, pullSecretJSON),
 		"no-key":    secret(corev1.SecretTypeDockerConfigJson, "x", pullSecretJSON),
 		"malformed": secret(corev1.SecretTypeDockerConfigJson, corev1.DockerConfigJsonKey, `{"auths":{"registry1.com":{"auth":"hunter2"`),
 	}
@@ -438,8 +443,11 @@ func TestCompilePullSecret(t *testing.T) {
 	for name, c := range map[string]struct{ secret, reason, message string }{
 		"missing":            {"absent", v1alpha1.ReasonSecretNotFound, `secret "absent" does not exist`},
 		"unreadable":         {"unreadable", v1alpha1.ReasonReadFailed, "the API server is away"},
-		"wrong type":         {"opaque", v1alpha1.ReasonSecretInvalid, `its type is "Opaque"`},
-		"old type":           {"old", v1alpha1.ReasonSecretInvalid, `its type is "kubernetes.io/dockercfg"`},
+		"wrong type":         {"opaque", v1alpha1.ReasonSecretInvalid, `its type is "Opaque", not kubernetes.io/dockerconfigjson or kubernetes.io/dockercfg`},
+		"another wrong type": {"tls", v1alpha1.ReasonSecretInvalid, `its type is "kubernetes.io/tls"`},
+		"old, another's key": {"old-key", v1alpha1.ReasonSecretInvalid, `it has no key ".dockercfg"`},
+		"old, malformed":     {"old-bad", v1alpha1.ReasonSecretInvalid, "malformed JSON"},
+		"without a host":     {"no-host", v1alpha1.ReasonSecretInvalid, "a credential has no host"},
 		"without its key":    {"no-key", v1alpha1.ReasonSecretInvalid, `it has no key ".dockerconfigjson"`},
 		"malformed contents": {"malformed", v1alpha1.ReasonSecretInvalid, "malformed JSON"},
 	} {
@@ -448,6 +456,10 @@ func TestCompilePullSecret(t *testing.T) {
 			compiled := compile(t, newObject(t).set(t, "spec.registry.authentication.pullSecretRef.name", c.secret), secrets)
 			if compiled.Ready || compiled.Reason != c.reason || !strings.Contains(compiled.Message, c.message) {
 				t.Errorf("ready %t, reason %q, message %q", compiled.Ready, compiled.Reason, compiled.Message)
+			}
+			// It names the field and the Secret, so that it can be mended.
+			if want := fmt.Sprintf("spec.registry.authentication.pullSecretRef: secret %q", c.secret); !strings.Contains(strings.Replace(compiled.Message, ": reading", ":", 1), want) {
+				t.Errorf("message %q lacks %q", compiled.Message, want)
 			}
 			if strings.Contains(compiled.Message, "hunter2") {
 				t.Errorf("the message repeats the secret: %q", compiled.Message)
@@ -460,6 +472,10 @@ func TestCompilePullSecret(t *testing.T) {
 				t.Error("the rule would not be selected for its pull secret")
 			}
 		})
+	}
+	old := compile(t, newObject(t).set(t, "spec.registry.authentication.pullSecretRef.name", "old"), secrets)
+	if got := credential.NewRing(*old.Rule.PullSecret).For("registry1.com/acme-co/app"); !old.Ready || len(got) != 1 || got[0].Username != "u" {
+		t.Errorf("the old type: ready %t, %q, %d credentials", old.Ready, old.Message, len(got))
 	}
 	both := newObject(t).set(t, "spec.registry.authentication.pullSecretRef.name", "absent").set(t, "spec.mode", "Warn")
 	compiled := compile(t, both, secrets)

@@ -27,8 +27,8 @@ const (
 )
 
 // Files reads rules from manifests: files, or folders of *.yaml, *.yml and
-// *.json, that hold ImageConfigs, Secrets and Namespaces, one by one or in a
-// List. Other kinds that a folder may hold are passed over.
+// *.json, that hold ImageConfigs, Secrets, Namespaces and ServiceAccounts, one
+// by one or in a List. Other kinds that a folder may hold are passed over.
 type Files struct {
 	live
 
@@ -104,12 +104,9 @@ func (f *Files) Namespace(_ context.Context, name string) policy.Namespace {
 	return namespaceOf(name, set)
 }
 
-// Credentials finds pull secrets among the manifests.
-func (f *Files) Credentials(namespace string, names []string) *credential.Source {
-	read := f.manifests.Load()
-	return pullSecrets(func(_ context.Context, namespace, name string) (pullSecret, error) {
-		return readPullSecret(read.secrets[objectKey{namespace, name}]), nil
-	}, namespace, names)
+// Credentials finds pull secrets and ServiceAccounts among the manifests.
+func (f *Files) Credentials(names credential.Names) *credential.Source {
+	return credentials(f.manifests.Load(), names)
 }
 
 // Watch logs the rules in force and reloads them on change until ctx ends.

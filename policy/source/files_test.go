@@ -45,6 +45,14 @@ func namespace(name, env string) string {
 	return fmt.Sprintf("apiVersion: v1\nkind: Namespace\nmetadata: {name: %s, labels: {env: %s}}\n", name, env)
 }
 
+func serviceAccount(namespace, name string, secrets ...string) string {
+	var list strings.Builder
+	for _, name := range secrets {
+		fmt.Fprintf(&list, "{name: %s}, ", name)
+	}
+	return fmt.Sprintf("apiVersion: v1\nkind: ServiceAccount\nmetadata: {name: %s, namespace: %s}\nimagePullSecrets: [%s]\n", name, namespace, list.String())
+}
+
 func write(tb testing.TB, path, content string) string {
 	tb.Helper()
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
@@ -130,6 +138,10 @@ func TestFilesRefuse(t *testing.T) {
 		"another version":      {"apiVersion: pratique.dev/v1\nkind: ImageConfig\nmetadata: {name: x}", "no such kind"},
 		"secret, misspelt":     {"apiVersion: v1\nkind: Secret\nmetadata: {name: x}\nstringDat: {a: b}", `reading secret "x"`},
 		"secret, no base64":    {"apiVersion: v1\nkind: Secret\nmetadata: {name: x}\ndata: {a: \"!\"}", `reading secret "x"`},
+		"account, misspelt":    {"apiVersion: v1\nkind: ServiceAccount\nmetadata: {name: x, namespace: z}\nimagePullSecret: []", `reading ServiceAccount "x"`},
+		"account, no name":     {"apiVersion: v1\nkind: ServiceAccount\nmetadata: {namespace: z}", "ServiceAccount: metadata.name"},
+		"account, nowhere":     {"apiVersion: v1\nkind: ServiceAccount\nmetadata: {name: x}", `ServiceAccount "x": it has no namespace`},
+		"account twice":        {serviceAccount("a", "x") + "---\n" + serviceAccount("a", "x"), `ServiceAccount "a/x" is there twice`},
 		"duplicate":            {config("one", "a.io/") + "---\n" + config("one", "b.io/"), `ImageConfig "one" is there twice`},
 		"in a list":            {"apiVersion: v1\nkind: List\nitems:\n" + indent("apiVersion: pratique.dev/v1\nkind: ImageConfig"), "items[0]: no such kind"},
 		"list of something":    {"apiVersion: v1\nkind: List\nitems: {a: b}\n", "List"},
@@ -472,7 +484,7 @@ func TestPullSecrets(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			found := files.Credentials("shop", c.secrets)
+			found := files.Credentials(credential.Names{Namespace: "shop", PullSecrets: c.secrets})
 			ring, err := found.Ring(t.Context())
 			if (err != nil) != (c.fails != "") || err != nil && (!strings.Contains(err.Error(), c.fails) || strings.Contains(err.Error(), "hunter2")) {
 				t.Fatalf("error %v, want %q", err, c.fails)
@@ -495,7 +507,7 @@ func TestPullSecrets(t *testing.T) {
 	// What the API server cannot be asked for is unknown, not absent.
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if _, err := files.Credentials("shop", []string{"one"}).Ring(ctx); err != nil && !errors.Is(err, context.Canceled) {
+	if _, err := files.Credentials(credential.Names{Namespace: "shop", PullSecrets: []string{"one"}}).Ring(ctx); err != nil && !errors.Is(err, context.Canceled) {
 		t.Errorf("unexpected %v", err)
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"slices"
 	"sync/atomic"
 
 	corev1 "k8s.io/api/core/v1"
@@ -73,38 +74,103 @@ type pullSecret struct {
 // namespace has beside pull secrets is not told: whoever asks need not be
 // allowed to list them.
 func readPullSecret(secret *corev1.Secret) pullSecret {
-	if secret == nil || secret.Type != credential.TypeDockerConfigJSON {
-		return pullSecret{passed: "does not exist, or is not of the type " + credential.TypeDockerConfigJSON}
+	if secret == nil || !credential.HoldsCredentials(string(secret.Type)) {
+		return pullSecret{passed: "does not exist, or is not of the type " + credential.Types}
 	}
 	config, err := parsePullSecret(secret)
 	return pullSecret{config: config, err: err}
 }
 
-// getPullSecret finds a Secret in any namespace. Its error says that it is not
-// known whether there is one.
-type getPullSecret func(ctx context.Context, namespace, name string) (pullSecret, error)
+// account is what is kept of a ServiceAccount: the names of its pull secrets.
+type account struct {
+	missing     bool
+	pullSecrets []string
+}
 
-// pullSecrets makes the credentials of an object from the names of its pull
-// secrets. They are read when they are first needed, in one namespace only.
-func pullSecrets(get getPullSecret, namespace string, names []string) *credential.Source {
+func readAccount(object *corev1.ServiceAccount) account {
+	var read account
+	for _, reference := range object.ImagePullSecrets {
+		if reference.Name != "" {
+			read.pullSecrets = append(read.pullSecrets, reference.Name)
+		}
+	}
+	return read
+}
+
+// store finds objects in any namespace. Its errors say that it is not known
+// whether there is one.
+type store interface {
+	pullSecret(ctx context.Context, namespace, name string) (pullSecret, error)
+	account(ctx context.Context, namespace, name string) (account, error)
+}
+
+// credentials finds an object's credentials: those of the pull secrets that it
+// names and, after the selected rule's, those of its ServiceAccount. All are read
+// when they are first needed, in one namespace only.
+func credentials(from store, names credential.Names) *credential.Source {
 	return credential.NewSource(func(ctx context.Context) (credential.Found, error) {
-		var found credential.Found
-		if len(names) > credential.MaxSecrets {
-			return found, fmt.Errorf("it names %d pull secrets, of which at most %d are read", len(names), credential.MaxSecrets)
-		}
-		for _, name := range names {
-			secret, err := get(ctx, namespace, name)
-			if err = cmp.Or(err, secret.err); err != nil {
-				return found, fmt.Errorf("reading pull secret %q: %w", name, err)
+		s := search{store: from, namespace: names.Namespace}
+		if names.ServiceAccount != "" {
+			if err := s.askAccount(ctx, names.ServiceAccount); err != nil {
+				return credential.Found{}, err
 			}
-			if secret.passed != "" {
-				found.Warnings = append(found.Warnings, fmt.Sprintf("pull secret %q %s", name, secret.passed))
-				continue
-			}
-			found.Configs = append(found.Configs, secret.config)
 		}
-		return found, nil
+		// The API server writes a ServiceAccount's into the Pods that have none.
+		later := slices.DeleteFunc(slices.Clone(s.named), func(name string) bool { return slices.Contains(names.PullSecrets, name) })
+		if n := len(names.PullSecrets) + len(later); n > credential.MaxSecrets {
+			whose := ""
+			if len(later) > 0 {
+				whose = ", its ServiceAccount's among them"
+			}
+			return credential.Found{}, fmt.Errorf("it names %d pull secrets%s, of which at most %d are read", n, whose, credential.MaxSecrets)
+		}
+		var err error
+		if s.found.Configs, err = s.read(ctx, names.PullSecrets); err != nil {
+			return s.found, err
+		}
+		s.found.Last, err = s.read(ctx, later)
+		return s.found, err
 	})
+}
+
+// search is one look for credentials in one namespace.
+type search struct {
+	store
+	namespace string
+	named     []string // by the ServiceAccount
+	found     credential.Found
+}
+
+func (s *search) warnf(format string, args ...any) {
+	s.found.Warnings = append(s.found.Warnings, fmt.Sprintf(format, args...))
+}
+
+func (s *search) askAccount(ctx context.Context, name string) error {
+	account, err := s.account(ctx, s.namespace, name)
+	if err != nil {
+		return fmt.Errorf("reading ServiceAccount %q: %w", name, err)
+	}
+	if account.missing {
+		s.warnf("ServiceAccount %q does not exist", name)
+	}
+	s.named = account.pullSecrets
+	return nil
+}
+
+func (s *search) read(ctx context.Context, names []string) ([]credential.Config, error) {
+	var configs []credential.Config
+	for _, name := range names {
+		secret, err := s.pullSecret(ctx, s.namespace, name)
+		if err = cmp.Or(err, secret.err); err != nil {
+			return nil, fmt.Errorf("reading pull secret %q: %w", name, err)
+		}
+		if secret.passed != "" {
+			s.warnf("pull secret %q %s", name, secret.passed)
+			continue
+		}
+		configs = append(configs, secret.config)
+	}
+	return configs, nil
 }
 
 // namespaceOf describes a namespace by its labels.

@@ -7,6 +7,7 @@ import (
 	"bufio"
 	"bytes"
 	"cmp"
+	"context"
 	"crypto/sha256"
 	"encoding/json"
 	"errors"
@@ -37,6 +38,7 @@ type manifests struct {
 	own        string   // Pratique's own namespace: that of Secrets without one
 	configs    [][]byte // JSON, in the order of files
 	secrets    map[objectKey]*corev1.Secret
+	accounts   map[objectKey]account
 	namespaces map[string]map[string]string // labels
 	seen       map[string]bool              // kinds with names
 }
@@ -92,7 +94,8 @@ func checksum(files []file) [sha256.Size]byte {
 // parseFiles parses manifests; own is Pratique's own namespace.
 func parseFiles(files []file, own string) (*manifests, error) {
 	m := &manifests{
-		own: own, secrets: map[objectKey]*corev1.Secret{}, namespaces: map[string]map[string]string{}, seen: map[string]bool{},
+		own: own, secrets: map[objectKey]*corev1.Secret{}, accounts: map[objectKey]account{},
+		namespaces: map[string]map[string]string{}, seen: map[string]bool{},
 	}
 	for _, f := range files {
 		if err := m.parse(f.data); err != nil {
@@ -224,6 +227,8 @@ func (m *manifests) add(raw []byte) error {
 		return m.addSecret(object.Name, raw)
 	case "v1 Namespace":
 		return m.addNamespace(object.Name, raw)
+	case "v1 ServiceAccount":
+		return m.addAccount(object.Name, raw)
 	case "v1 List":
 		return m.addItems(raw)
 	default:
@@ -276,6 +281,38 @@ func (m *manifests) addNamespace(name string, raw []byte) error {
 	set[corev1.LabelMetadataName] = name
 	m.namespaces[name] = set
 	return m.once("Namespace", name)
+}
+
+// addAccount keeps a ServiceAccount. Without a namespace it would be nobody's:
+// objects use those of their own namespace only.
+func (m *manifests) addAccount(name string, raw []byte) error {
+	var object corev1.ServiceAccount
+	if err := strictly(raw, &object); err != nil {
+		return fmt.Errorf("reading ServiceAccount %q: %w", name, err)
+	}
+	if err := checkName("ServiceAccount", name); err != nil {
+		return err
+	}
+	if object.Namespace == "" {
+		return fmt.Errorf("ServiceAccount %q: it has no namespace", name)
+	}
+	key := objectKey{object.Namespace, name}
+	m.accounts[key] = readAccount(&object)
+	return m.once("ServiceAccount", key.namespace+"/"+key.name)
+}
+
+// defaultAccount is the ServiceAccount that each namespace has, as an API
+// server sees to.
+const defaultAccount = "default"
+
+func (m *manifests) pullSecret(_ context.Context, namespace, name string) (pullSecret, error) {
+	return readPullSecret(m.secrets[objectKey{namespace, name}]), nil
+}
+
+func (m *manifests) account(_ context.Context, namespace, name string) (account, error) {
+	found, ok := m.accounts[objectKey{namespace, name}]
+	found.missing = !ok && name != defaultAccount
+	return found, nil
 }
 
 // checkName refuses what an API server would refuse as a name.

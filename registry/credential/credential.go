@@ -10,31 +10,38 @@ package credential
 
 import (
 	"cmp"
-	"context"
 	"crypto/hmac"
 	"crypto/sha256"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"iter"
+	"path"
 	"slices"
 	"strings"
-	"sync"
 
 	"github.com/google/go-containerregistry/pkg/authn"
 
 	"github.com/pratique-dev/pratique/reference"
 )
 
-// The types of Secrets that hold credentials, and the key they lie under
+// The types of Secrets that hold credentials, and the keys they lie under
 // (Kubernetes, "Pull an Image from a Private Registry").
 const (
 	TypeDockerConfigJSON = "kubernetes.io/dockerconfigjson"
 	KeyDockerConfigJSON  = ".dockerconfigjson"
+	// TypeDockercfg is that of Docker before 1.7: the same without "auths" around it.
+	TypeDockercfg = "kubernetes.io/dockercfg"
+	KeyDockercfg  = ".dockercfg"
 )
+
+// Types names both types, for messages.
+const Types = TypeDockerConfigJSON + " or " + TypeDockercfg
 
 // Bounds of spec section 6.
 const (
-	// MaxSecrets is how many pull secrets of one object are read.
+	// MaxSecrets is how many pull secrets are read for one object, wherever they
+	// are named.
 	MaxSecrets = 16
 	// maxPerHost is how many credentials are tried at one repository.
 	maxPerHost = 8
@@ -43,15 +50,40 @@ const (
 // Config is the credentials of one Secret. The zero value has none.
 type Config struct {
 	entries []entry
+	// chain is asked instead, for what is in no Secret.
+	chain *chain
 }
 
 type entry struct {
-	// scope is a host, or a host with the beginning of a path, canonical.
-	scope string
+	// host is canonical, or a pattern of hosts.
+	host string
+	// path is "" for all of the host.
+	path string
 	// written is the key that it stands under: two may have one scope.
 	written string
 	auth    authn.AuthConfig
 }
+
+// HoldsCredentials reports whether Secrets of a type are read for credentials.
+func HoldsCredentials(secretType string) bool {
+	return secretType == TypeDockerConfigJSON || secretType == TypeDockercfg
+}
+
+// ParseSecret reads a Secret of one of the two types. Its error never repeats
+// what was read.
+func ParseSecret(secretType string, data map[string][]byte) (Config, error) {
+	key, parse := KeyDockerConfigJSON, Parse
+	if secretType == TypeDockercfg {
+		key, parse = KeyDockercfg, ParseDockercfg
+	}
+	content, ok := data[key]
+	if !ok {
+		return Config{}, fmt.Errorf("it has no key %q", key)
+	}
+	return parse(content)
+}
+
+var errMalformed = errors.New("not a Docker configuration: malformed JSON, or a credential that cannot be decoded")
 
 // Parse reads the contents of a dockerconfigjson Secret. Its error never
 // repeats what was read.
@@ -60,74 +92,164 @@ func Parse(data []byte) (Config, error) {
 		Auths map[string]authn.AuthConfig `json:"auths"`
 	}
 	if err := json.Unmarshal(data, &file); err != nil {
-		return Config{}, errors.New("not a Docker configuration: malformed JSON, or a credential that cannot be decoded")
+		return Config{}, errMalformed
 	}
+	return configOf(file.Auths)
+}
+
+// ParseDockercfg reads the contents of a dockercfg Secret. Its error never
+// repeats what was read.
+func ParseDockercfg(data []byte) (Config, error) {
+	var auths map[string]authn.AuthConfig
+	if err := json.Unmarshal(data, &auths); err != nil {
+		return Config{}, errMalformed
+	}
+	return configOf(auths)
+}
+
+func configOf(auths map[string]authn.AuthConfig) (Config, error) {
 	var c Config
-	for key, auth := range file.Auths {
-		scope, err := scopeOf(key)
+	for key, auth := range auths {
+		e, err := parseEntry(key)
 		if err != nil {
 			return Config{}, err
 		}
-		c.entries = append(c.entries, entry{scope: scope, written: key, auth: auth})
+		// docker login leaves empty ones where a helper keeps the password.
+		if e.auth = auth; auth != (authn.AuthConfig{}) {
+			c.entries = append(c.entries, e)
+		}
 	}
 	// The most specific first, then by name: maps have no order of their own.
 	slices.SortFunc(c.entries, func(a, b entry) int {
-		return cmp.Or(len(b.scope)-len(a.scope), strings.Compare(a.scope, b.scope), strings.Compare(a.written, b.written))
+		return cmp.Or(
+			strings.Count(a.host, "*")-strings.Count(b.host, "*"), len(b.path)-len(a.path), len(b.host)-len(a.host),
+			strings.Compare(a.host, b.host), strings.Compare(a.path, b.path), strings.Compare(a.written, b.written),
+		)
 	})
 	return c, nil
 }
 
-// scopeOf reads a key of auths: a host, optionally with scheme and path. The
-// API version paths that docker login writes are not part of the scope.
-func scopeOf(key string) (string, error) {
+// parseEntry reads a key of auths: a host, optionally with scheme and path. The
+// API version paths that docker login writes are not part of the path.
+func parseEntry(key string) (entry, error) {
+	e := entry{written: key}
 	key = strings.TrimPrefix(strings.TrimPrefix(key, "https://"), "http://")
-	host, path, _ := strings.Cut(key, "/")
+	host, rest, _ := strings.Cut(key, "/")
 	if host == "" {
-		return "", errors.New("not a Docker configuration: a credential has no host")
+		return e, errors.New("not a Docker configuration: a credential has no host")
 	}
-	host, path = reference.CanonicalHost(host), strings.Trim(path, "/")
-	for _, version := range []string{"v1", "v2"} {
-		if path == version {
-			path = ""
-		}
-		path = strings.TrimPrefix(path, version+"/")
+	e.host, e.path = reference.CanonicalHost(host), strings.Trim(rest, "/")
+	if version, below, _ := strings.Cut(e.path, "/"); version == "v1" || version == "v2" {
+		e.path = below
 	}
-	if path == "" {
-		return host, nil
-	}
-	return host + "/" + path, nil
+	return e, nil
 }
 
-// covers reports whether the credential is written for the repository. It
-// matches whole path components only: acme is not acme-evil.
-func (e entry) covers(repository string) bool {
-	rest, ok := strings.CutPrefix(repository, e.scope)
-	return ok && (rest == "" || rest[0] == '/')
+// covers reports whether the credential is written for the repository, host
+// and path of which are given.
+//
+// It goes by the kubelet's rules (k8s.io/kubernetes/pkg/credentialprovider,
+// URLsMatch), so that what a node can pull can be examined, but is stricter
+// where those would show a credential to somebody it is not meant for: a path
+// matches whole components only, so that acme is not acme-evil, and a pattern
+// must end in two labels without an asterisk, so that *.com is nobody's. Where
+// it is not as strict, the place is the same: port 443 is no port, and the names
+// of Docker Hub are one.
+func (e entry) covers(host, below string) bool {
+	if rest, ok := strings.CutPrefix(below, e.path); !ok || e.path != "" && rest != "" && rest[0] != '/' {
+		return false
+	}
+	if !strings.Contains(e.host, "*") {
+		return e.host == host
+	}
+	if host == reference.DockerHub {
+		return matches(e.host, "index.docker.io") || matches(e.host, "registry-1.docker.io")
+	}
+	return matches(e.host, host)
+}
+
+// literalLabels is how many labels at the end of a pattern have no asterisk.
+const literalLabels = 2
+
+// matches reports whether a host fits a pattern, label by label: an asterisk
+// never spans a dot, and a port is as it is written.
+func matches(pattern, host string) bool {
+	wanted, got := strings.Split(pattern, "."), strings.Split(host, ".")
+	if len(wanted) != len(got) || len(wanted) <= literalLabels {
+		return false
+	}
+	// The labels of an address are no names: nobody owns all below one.
+	if strings.IndexAny(got[len(got)-1], "0123456789") == 0 {
+		return false
+	}
+	for i, label := range wanted {
+		if i >= len(wanted)-literalLabels {
+			if label != got[i] {
+				return false
+			}
+			continue
+		}
+		if ok, err := path.Match(label, got[i]); !ok || err != nil {
+			return false
+		}
+	}
+	return true
 }
 
 // Ring is the credentials of one request, in the order in which they are tried.
 // The zero value is anonymous.
 type Ring struct {
 	configs []Config
+	// warn is told what For leaves out, if set.
+	warn func(string)
 }
 
 // NewRing joins the credentials of several Secrets.
 func NewRing(configs ...Config) Ring { return Ring{configs: configs} }
 
-// For lists the credentials to try at a canonical repository, at most 8, the
-// most specific of each Secret. An empty list means anonymous access.
+// For lists the credentials to try at a canonical repository, at most 8: Secret
+// by Secret, and of each all that match, the most specific first. The kubelet
+// sorts them over all Secrets; here the order of the Secrets says whose
+// credential is shown first. An empty list means anonymous access.
 func (r Ring) For(repository string) []authn.AuthConfig {
+	host, below, _ := strings.Cut(repository, "/")
 	var auths []authn.AuthConfig
 	for _, c := range r.configs {
-		at := slices.IndexFunc(c.entries, func(e entry) bool { return e.covers(repository) })
-		if at >= 0 && !slices.Contains(auths, c.entries[at].auth) {
-			auths = append(auths, c.entries[at].auth)
-		}
-		if len(auths) == maxPerHost {
-			break
+		for auth := range c.matching(host, below, r.note) {
+			if slices.Contains(auths, auth) {
+				continue
+			}
+			if len(auths) == maxPerHost {
+				r.note(fmt.Sprintf("more than %d credentials for %s: the first %d are tried", maxPerHost, host, maxPerHost))
+				return auths
+			}
+			auths = append(auths, auth)
 		}
 	}
 	return auths
+}
+
+func (r Ring) note(warning string) {
+	if r.warn != nil {
+		r.warn(warning)
+	}
+}
+
+// matching yields the credentials for a repository.
+func (c Config) matching(host, below string, note func(string)) iter.Seq[authn.AuthConfig] {
+	return func(yield func(authn.AuthConfig) bool) {
+		if c.chain != nil {
+			if auth, ok := c.chain.ask(host, below, note); ok {
+				yield(auth)
+			}
+			return
+		}
+		for _, e := range c.entries {
+			if e.covers(host, below) && !yield(e.auth) {
+				return
+			}
+		}
+	}
 }
 
 // Anonymous is the identity of a request that has no credential for a
@@ -162,51 +284,4 @@ func (i Identifier) Identify(r Ring, repository string) Identity {
 		}
 	}
 	return Identity(mac.Sum(nil))
-}
-
-// Source finds the credentials of one request when they are first needed: a
-// request whose verdicts are cached needs none. It is safe for concurrent use.
-type Source struct {
-	load func(context.Context) (Found, error)
-
-	mu   sync.Mutex
-	done bool
-	got  Found
-	err  error
-}
-
-// Found is what a Source found.
-type Found struct {
-	Configs  []Config
-	Warnings []string // Secrets that were named and are missing
-}
-
-// NewSource returns a Source that calls load at most once, unless load was
-// stopped by its context.
-func NewSource(load func(context.Context) (Found, error)) *Source { return &Source{load: load} }
-
-// None is a Source without credentials.
-func None() *Source {
-	return NewSource(func(context.Context) (Found, error) { return Found{}, nil })
-}
-
-// Ring returns the request's credentials followed by those given.
-func (s *Source) Ring(ctx context.Context, more ...Config) (Ring, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if !s.done {
-		s.got, s.err = s.load(ctx)
-		s.done = ctx.Err() == nil
-	}
-	if s.err != nil {
-		return Ring{}, s.err
-	}
-	return NewRing(append(slices.Clip(s.got.Configs), more...)...), nil
-}
-
-// Warnings lists what was found wrong, once credentials were needed.
-func (s *Source) Warnings() []string {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.got.Warnings
 }

@@ -145,7 +145,23 @@ func TestScope(t *testing.T) {
 		"https://registry-1.docker.io/v2/":    {covers: []string{"docker.io/library/nginx"}},
 		"docker.io/acme":                      {covers: []string{"docker.io/acme/app"}, not: []string{"docker.io/acme2/app", "docker.io/library/nginx"}},
 		"index.docker.io/v1/acme":             {covers: []string{"docker.io/acme/app"}, not: []string{"docker.io/library/nginx"}},
-		"*.example.com":                       {not: []string{"a.example.com/x", "example.com/x", "evil.io/x"}},
+		"*.example.com":                       {covers: []string{"a.example.com/x", "b.example.com/x/y"}, not: []string{"example.com/x", "a.b.example.com/x", "a.example.com:5000/x", "a.example.com.evil.io/x", "a.example.org/x", "evil.io/x"}},
+		"*.example.com:5000":                  {covers: []string{"a.example.com:5000/x"}, not: []string{"a.example.com/x", "a.example.com:50000/x"}},
+		"https://*.Example.com:443/v2/acme":   {covers: []string{"a.example.com/acme/x"}, not: []string{"a.example.com/acme-evil/x", "a.example.com/x", "a.example.com:443/acme/x"}},
+		"app*.example.com":                    {covers: []string{"app1.example.com/x", "app.example.com/x"}, not: []string{"xapp.example.com/x", "app.1.example.com/x"}},
+		"*.dkr.ecr.*.amazonaws.com":           {covers: []string{"123.dkr.ecr.eu-west-1.amazonaws.com/x"}, not: []string{"123.dkr.ecr.amazonaws.com/x", "123.dkr.ecr.eu-west-1.amazonaws.com.evil.io/x"}},
+		"*.com":                               {not: []string{"example.com/x", "a.example.com/x"}},
+		"*.*":                                 {not: []string{"example.com/x"}},
+		"*.*.com":                             {not: []string{"a.example.com/x"}},
+		"a.*.com":                             {not: []string{"a.example.com/x"}},
+		"a.example.*":                         {not: []string{"a.example.com/x"}},
+		"*.0.0.1":                             {not: []string{"127.0.0.1/x", "127.0.0.1:5000/x"}},
+		"*.0.0.1:5000":                        {not: []string{"127.0.0.1:5000/x"}},
+		"*[.example.com":                      {not: []string{"a.example.com/x", "*[.example.com/x"}},
+		"*.example.com.":                      {not: []string{"a.example.com/x"}},
+		"*.docker.io":                         {covers: []string{"docker.io/library/nginx"}, not: []string{"docker.io.evil.io/x", "ghcr.io/x"}},
+		"index.*.io":                          {not: []string{"docker.io/library/nginx"}},
+		"registry1.com/v1/v2/acme":            {covers: []string{"registry1.com/v2/acme/app"}, not: []string{"registry1.com/acme/app"}},
 		"*":                                   {not: []string{"registry1.com/x", "docker.io/library/x"}},
 		"registry1.com/../evil":               {not: []string{"registry1.com/evil/x", "evil/x"}},
 		"https://evil.io@registry1.com":       {not: []string{"registry1.com/x", "evil.io/x"}},
@@ -177,10 +193,11 @@ func TestOrder(t *testing.T) {
 		want    []string
 	}{
 		"none": {nil, nil},
-		"the most specific of a Secret": {
+		"the most specific of a Secret first": {
 			[]string{auths(entry("registry.example", "host"), entry("registry.example/acme/app", "app"), entry("registry.example/acme", "path"))},
-			[]string{"app"},
+			[]string{"app", "path", "host"},
 		},
+
 		"Secrets in their order, whatever they say": {
 			[]string{auths(entry("registry.example", "first")), auths(entry("registry.example/acme/app", "second"))},
 			[]string{"first", "second"},
@@ -189,9 +206,13 @@ func TestOrder(t *testing.T) {
 			[]string{auths(entry("registry.example", "same")), auths(entry("registry.example", "other")), auths(entry("registry.example/acme", "same"))},
 			[]string{"same", "other"},
 		},
-		"of a Secret none but the most specific, also where that is known already": {
+		"the less specific too, where the first is known already": {
 			[]string{auths(entry("registry.example/acme", "same")), auths(entry("registry.example/acme", "same"), entry("registry.example", "wider"))},
-			[]string{"same"},
+			[]string{"same", "wider"},
+		},
+		"an empty one is none": {
+			[]string{`{"auths":{"registry.example":{}}}`, auths(entry("registry.example", "yes"))},
+			[]string{"yes"},
 		},
 		"others left out": {
 			[]string{auths(entry("elsewhere.example", "no")), auths(entry("registry.example", "yes"), entry("elsewhere.example", "no"))},
@@ -213,9 +234,16 @@ func TestOrder(t *testing.T) {
 	t.Run("two keys of one scope", func(t *testing.T) {
 		for range 20 { // and always the same one
 			ring := credential.NewRing(parse(t, auths(entry("https://index.docker.io/v1/", "b"), entry("docker.io", "a"))))
-			if diff := cmp.Diff([]string{"a"}, users(ring, "docker.io/library/nginx")); diff != "" {
+			if diff := cmp.Diff([]string{"a", "b"}, users(ring, "docker.io/library/nginx")); diff != "" {
 				t.Fatalf("tried (-want +got):\n%s", diff)
 			}
+		}
+	})
+	t.Run("patterns after names", func(t *testing.T) {
+		ring := credential.NewRing(parse(t, auths(
+			entry("*.*.example.org/acme/app", "two"), entry("*.a.example.org/acme", "one"), entry("b.a.example.org", "name"))))
+		if diff := cmp.Diff([]string{"name", "one", "two"}, users(ring, "b.a.example.org/acme/app")); diff != "" {
+			t.Errorf("tried (-want +got):\n%s", diff)
 		}
 	})
 	t.Run("at most 8", func(t *testing.T) {
@@ -263,7 +291,6 @@ func TestIdentify(t *testing.T) {
 		"beside one for another host":     of(one("user", password), auths(entry("elsewhere.example", "x"))),
 		"under a path that covers":        of(auths(entry("registry.example/acme", "user"))),
 		"under the host in another form":  of(auths(entry("https://REGISTRY.example:443/v2/", "user"))),
-		"beside a less specific one":      of(auths(entry("registry.example/acme", "user"), entry("registry.example", "x"))),
 		"after an empty Secret":           of(`{}`, one("user", password)),
 		"written with other JSON members": of(`{"credsStore":"x","auths":{"registry.example":{"password":"` + password + `","username":"user"}}}`),
 	} {
@@ -281,6 +308,7 @@ func TestIdentify(t *testing.T) {
 		"swapped":           of(one(password, "user")),
 		"a token":           of(`{"auths":{"registry.example":{"identitytoken":"` + password + `"}}}`),
 		"another token":     of(`{"auths":{"registry.example":{"registrytoken":"` + password + `"}}}`),
+		"beside another":    of(auths(entry("registry.example/acme", "user"), entry("registry.example", "x"))),
 		"one more":          of(one("user", password), one("user2", password)),
 		"the other order":   of(one("user2", password), one("user", password)),
 		"digits in a field": of(one("4:user", password)),
@@ -398,6 +426,9 @@ func FuzzParse(f *testing.F) {
 	f.Add([]byte(`{"auths":{"a":{"auth":"?"}}}`), "a/b")
 	f.Add([]byte(`{"auths":{"//":{}}}`), "/")
 	f.Fuzz(func(t *testing.T, raw []byte, repository string) {
+		if _, err := credential.ParseDockercfg(raw); err != nil && len(err.Error()) > 100 {
+			t.Errorf("error of %d bytes: %q", len(err.Error()), err)
+		}
 		config, err := credential.Parse(raw)
 		if err != nil {
 			if text := err.Error(); len(text) > 100 {
@@ -412,7 +443,8 @@ func FuzzParse(f *testing.F) {
 			t.Fatal("Parse accepts what is no JSON")
 		}
 		for key := range file.Auths {
-			if strings.Contains(strings.ToLower(key), "evil") {
+			// A pattern is for hosts that are not known beforehand.
+			if strings.Contains(strings.ToLower(key), "evil") || strings.Contains(key, "*") {
 				return
 			}
 		}
