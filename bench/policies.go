@@ -22,6 +22,12 @@ const (
 	perFile = 100
 )
 
+// account is the ServiceAccount that the larger review names.
+const account = `apiVersion: v1
+kind: ServiceAccount
+metadata: {name: api, namespace: shop}
+`
+
 // otherPrefix is the prefix of the i-th ImageConfig that matches none of the
 // images here; it is on the same host.
 func otherPrefix(host string, i int) string { return fmt.Sprintf("%s/team-%04d/services/", host, i) }
@@ -31,6 +37,9 @@ func otherPrefix(host string, i int) string { return fmt.Sprintf("%s/team-%04d/s
 func writePolicies(dir, host string, n int, key, other *registrytest.Key) error {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return fmt.Errorf("making the folder of policies: %w", err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, "accounts.yaml"), []byte(account), 0o600); err != nil {
+		return fmt.Errorf("writing policies: %w", err)
 	}
 	var file bytes.Buffer
 	for i := range n {

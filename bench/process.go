@@ -50,6 +50,7 @@ func launch(name, dir string, cmd *exec.Cmd) (*process, error) {
 	}
 	defer func() { _ = log.Close() }() // the process has it open itself
 	cmd.Stderr = log
+	cmd.SysProcAttr = processAttributes()
 	if err := cmd.Start(); err != nil {
 		return nil, fmt.Errorf("starting %s: %w", name, err)
 	}
