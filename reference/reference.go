@@ -205,9 +205,13 @@ func CanonicalHost(host string) string {
 	host = strings.ToLower(host)
 	// A port is dialled as the number that it is: 0443 is 443.
 	if at := strings.LastIndexByte(host, ':'); at >= 0 && strings.Trim(host[at+1:], "0123456789") == "" {
-		if port := strings.TrimLeft(host[at+1:], "0"); port == "443" {
+		port := strings.TrimLeft(host[at+1:], "0")
+		switch {
+		case port == "443" && isHost(host[:at]):
 			host = host[:at]
-		} else if port != "" {
+		case port != "":
+			// By its port alone a name without a dot is known to be a host: as
+			// registry/x it would be an owner's on Docker Hub.
 			host = host[:at+1] + port
 		}
 	}
