@@ -12,6 +12,8 @@ import (
 	"sync"
 	"syscall"
 	"time"
+
+	"github.com/pratique-dev/pratique/policy"
 )
 
 const (
@@ -38,10 +40,10 @@ type retries struct {
 
 type retriesKey struct{}
 
-// withRetries returns a context in which requests are retried, within the
-// deadline that ctx has.
+// withRetries returns a context in which requests are retried, for as long as
+// somebody waits for what comes of it.
 func withRetries(ctx context.Context) context.Context {
-	until, ok := ctx.Deadline()
+	until, ok := policy.AskedUntil(ctx)
 	if !ok {
 		until = time.Now().Add(handshakeTime)
 	}

@@ -385,6 +385,19 @@ func TestDeadline(t *testing.T) {
 	}
 }
 
+// What cannot be tried again in the time there is is told at once, with its
+// cause, although the question itself would go on longer.
+func TestBusyRegistry(t *testing.T) {
+	t.Parallel()
+	s := newStack(t, setting{})
+	image := s.host.PushImage(t, "acme/busy:v1")
+	s.host.Fault(registrytest.Manifest("acme/busy"), registrytest.RetryAfter(429, "8"))
+	got := s.send(t, "/validate?timeout=5s", ask{object: pod(image.ByTag())})
+	if got.Allowed || got.Result.Code != 503 || !strings.Contains(got.Result.Message, "answered 429") {
+		t.Errorf("got %s", message(got))
+	}
+}
+
 // The time that the API server gives is read with care.
 func TestTimeoutQuery(t *testing.T) {
 	t.Parallel()

@@ -84,6 +84,7 @@ func (f *flights[T]) do(ctx context.Context, q question, ask func(context.Contex
 	if err := ctx.Err(); err != nil {
 		return answer, false, err
 	}
+	ctx = policy.KeepDeadline(ctx)
 	var asks atomic.Bool
 	flight := f.group.DoChan(q.key, func() (any, error) {
 		asks.Store(true)
