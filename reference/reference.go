@@ -16,6 +16,7 @@ package reference
 import (
 	"errors"
 	"fmt"
+	"net/netip"
 	"slices"
 	"strings"
 
@@ -202,7 +203,7 @@ func canonicalName(host, path string) string {
 // CanonicalHost brings a registry's host, with or without a port, to the form
 // in which hosts are compared.
 func CanonicalHost(host string) string {
-	host = strings.ToLower(host)
+	host = canonicalAddress(strings.ToLower(host))
 	// A port is dialled as the number that it is: 0443 is 443.
 	if at := strings.LastIndexByte(host, ':'); at >= 0 && strings.Trim(host[at+1:], "0123456789") == "" {
 		port := strings.TrimLeft(host[at+1:], "0")
@@ -220,6 +221,21 @@ func CanonicalHost(host string) string {
 		return DockerHub
 	}
 	return host
+}
+
+// canonicalAddress writes an IPv6 address in the one form that it has (RFC 5952),
+// and one that is an IPv4 address in its own: all other forms dial the same.
+func canonicalAddress(host string) string {
+	inside, bracketed := strings.CutPrefix(host, "[")
+	inside, port, closed := strings.Cut(inside, "]")
+	address, err := netip.ParseAddr(inside)
+	if !bracketed || !closed || err != nil {
+		return host
+	}
+	if address = address.Unmap(); address.Is4() {
+		return address.String() + port
+	}
+	return "[" + address.String() + "]" + port
 }
 
 // isDigest reports whether s is sha256: and 64 lower-case hexadecimal digits.
