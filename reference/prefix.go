@@ -103,7 +103,7 @@ func reachOf(path string) (Reach, error) {
 	switch {
 	case digested && tagged:
 		return 0, errors.New("tag and digest: leave the tag out, the digest alone decides")
-	case digested && !isDigest(digest):
+	case digested && !IsDigest(digest):
 		return 0, errors.New("a digest in a prefix must be whole: sha256: and 64 hexadecimal digits")
 	case digested:
 		return ReachDigest, nil

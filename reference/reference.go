@@ -76,7 +76,7 @@ func parse(written string) (Reference, error) {
 	r.repository = canonicalName(distribution.Domain(named), distribution.Path(named))
 	if digested, ok := named.(distribution.Digested); ok {
 		r.digest = digested.Digest().String()
-		if !isDigest(r.digest) {
+		if !IsDigest(r.digest) {
 			return Reference{}, errors.New("only sha256 digests are supported")
 		}
 	}
@@ -238,8 +238,8 @@ func canonicalAddress(host string) string {
 	return "[" + address.String() + "]" + port
 }
 
-// isDigest reports whether s is sha256: and 64 lower-case hexadecimal digits.
-func isDigest(s string) bool {
+// IsDigest reports whether s is sha256: and 64 lower-case hexadecimal digits.
+func IsDigest(s string) bool {
 	hex, ok := strings.CutPrefix(s, "sha256:")
 	if !ok || len(hex) != 64 {
 		return false

@@ -96,7 +96,8 @@ func (c *Client) Resolve(ctx context.Context, image policy.Image) (policy.Resolu
 		return policy.Resolution{}, err
 	}
 	if digest := got.header.Get("Docker-Content-Digest"); digest != "" {
-		return checkedDigest(access.host(), digest)
+		digest, err := checkedDigest(access.host(), digest)
+		return policy.Resolution{Digest: digest}, err
 	}
 	r.method = http.MethodGet
 	if got, err = access.do(ctx, r); err != nil {
@@ -106,12 +107,11 @@ func (c *Client) Resolve(ctx context.Context, image policy.Image) (policy.Resolu
 }
 
 // checkedDigest lets only a digest through, whatever the registry sent.
-func checkedDigest(host, untrustedDigest string) (policy.Resolution, error) {
-	ref, err := reference.Parse("registry.invalid/image@" + untrustedDigest)
-	if err != nil || ref.Digest() != untrustedDigest {
-		return policy.Resolution{}, garbageError(host, "digest")
+func checkedDigest(host, untrustedDigest string) (string, error) {
+	if !reference.IsDigest(untrustedDigest) {
+		return "", garbageError(host, "digest")
 	}
-	return policy.Resolution{Digest: untrustedDigest}, nil
+	return untrustedDigest, nil
 }
 
 func digestOf(body []byte) string {
@@ -150,11 +150,11 @@ func (a *access) blob(ctx context.Context, untrustedDigest, what string, limit i
 	if err != nil {
 		return nil, err
 	}
-	got, err := a.do(ctx, request{method: http.MethodGet, path: "blobs/" + digest.Digest, what: what, limit: limit})
+	got, err := a.do(ctx, request{method: http.MethodGet, path: "blobs/" + digest, what: what, limit: limit})
 	if err != nil {
 		return nil, err
 	}
-	if digestOf(got.untrustedBody) != digest.Digest {
+	if digestOf(got.untrustedBody) != digest {
 		return nil, garbageError(a.host(), what)
 	}
 	return got.untrustedBody, nil

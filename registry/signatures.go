@@ -135,11 +135,11 @@ func (a *access) bundle(ctx context.Context, referrer descriptor) ([]byte, bool,
 		return nil, false, err
 	}
 	const what = "referrer"
-	body, err := a.manifest(ctx, digest.Digest, manifestTypes, what)
+	body, err := a.manifest(ctx, digest, manifestTypes, what)
 	if err != nil {
 		return nil, false, err
 	}
-	if digestOf(body) != digest.Digest {
+	if digestOf(body) != digest {
 		return nil, false, garbageError(a.host(), what)
 	}
 	var found manifest
