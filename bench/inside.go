@@ -40,7 +40,7 @@ func selectRows() ([]row, error) {
 		}
 		rules = append(rules, &policy.Rule{
 			Kind: "ImageConfig", Name: fmt.Sprintf("team-%04d", i), Mode: policy.Enforce, Prefixes: prefixes,
-			PullSecret: &credential.Config{}, Verification: &policy.Verification{Engine: "Cosign"},
+			Authentication: &policy.Authentication{}, Transport: &policy.Transport{}, Verification: &policy.Verification{Engine: "Cosign"},
 		})
 	}
 	set := policy.NewSet(rules)
@@ -50,7 +50,7 @@ func selectRows() ([]row, error) {
 	}
 	namespace := policy.Namespace{Name: "shop"}
 	want := rules[manyConfigs/2]
-	if got := set.Select(ref, namespace); len(got.Verification) != 1 || got.Verification[0] != want || got.PullSecret != want {
+	if got := set.Select(ref, namespace); len(got.Verification) != 1 || got.Verification[0] != want || got.Authentication != want || got.Transport != want {
 		return nil, errors.New("selecting among 10,000 ImageConfigs: the wrong one was selected")
 	}
 	result := testing.Benchmark(func(b *testing.B) {

@@ -116,8 +116,11 @@ type Question struct {
 	Credentials *credential.Source
 	Images      []Asked
 	// Pinned says that the images must have a digest by now, where a rule that
-	// is enforced looks at what runs.
+	// is enforced looks at what runs, and the name that rules rewrite it to.
 	Pinned bool
+	// Pods says that the images are those of Pods, or will be: rules that rewrite
+	// Pods apply.
+	Pods bool
 }
 
 // Asked is one image of a question: a reference, or the error of reading it.
@@ -129,9 +132,14 @@ type Asked struct {
 // Decision is the answer for one image.
 type Decision struct {
 	Reference reference.Reference
+	// Rewritten is the name that takes the place of the reference in a Pod, the
+	// zero value if it keeps its own.
+	Rewritten reference.Reference
 	// Digest is the digest that was examined, empty if none had to be known.
-	Digest   string
-	Findings []Finding
+	Digest string
+	// Authentication is the rule with whose credentials it is read, nil for none.
+	Authentication *Rule
+	Findings       []Finding
 	// Warnings tell what a user should know although it decides nothing.
 	Warnings []string
 }
@@ -162,13 +170,13 @@ func (d *Decider) Decide(ctx context.Context, q Question) []Decision {
 	return decisions
 }
 
-// Pin finds the digests that the images of a Pod are to be pinned to, in the
-// order of the question; images that stay as they are have an empty Digest, and
-// a finding if that is because they cannot be resolved. It decides nothing:
-// that is left to [Decider.Decide].
+// Pin finds the names that the images of a Pod are rewritten to and the digests
+// that they are pinned to, in the order of the question; images that stay as
+// they are have neither, and a finding if that is because they cannot be
+// resolved. It decides nothing: that is left to [Decider.Decide].
 func (d *Decider) Pin(ctx context.Context, q Question) []Decision {
 	decisions := make([]Decision, len(q.Images))
-	if d.Server.Mode == Audit || d.Server.Pin == PinNever {
+	if d.Server.Mode == Audit {
 		return decisions
 	}
 	d.eachDistinct(q, decisions, func(asked Asked) Decision { return d.pin(ctx, &q, asked) })
@@ -268,20 +276,24 @@ func (d *Decider) demandsDigest(s Selection) bool {
 }
 
 func (d *Decider) pin(ctx context.Context, q *Question, asked Asked) Decision {
-	left := Decision{Reference: asked.Reference}
-	if asked.Reference.Digest() != "" {
+	p := d.place(q, asked.Reference)
+	left := Decision{Reference: asked.Reference, Authentication: p.Authentication}
+	if p.by != nil && !p.by.Rewrite.Lookup {
+		left.Rewritten = p.reference
+	}
+	if p.reference.Digest() != "" || d.Server.Pin == PinNever || p.invalid != nil {
 		return left
 	}
-	selection := q.Set.Select(asked.Reference, q.Namespace)
-	covered := d.demandsDigest(selection)
+	covered := d.demandsDigest(p.Selection)
 	if !covered && d.Server.Pin != PinAll {
 		return left
 	}
-	resolution, err := d.Resolver.Resolve(ctx, q.image(asked.Reference, selection))
+	resolution, err := d.Resolver.Resolve(ctx, q.image(p))
 	if err != nil {
-		left = d.own(asked, VerdictOf(err))
+		v := VerdictOf(err)
+		left.Findings = []Finding{{Mode: d.Server.Mode, Verdict: v}}
 		if !covered {
-			left.Warnings = []string{fmt.Sprintf("not pinned: %s", VerdictOf(err).Message)}
+			left.Warnings = []string{fmt.Sprintf("not pinned: %s", v.Message)}
 		}
 		return left
 	}
@@ -293,10 +305,13 @@ func (d *Decider) pin(ctx context.Context, q *Question, asked Asked) Decision {
 	return left
 }
 
-func (q *Question) image(ref reference.Reference, selection Selection) Image {
-	image := Image{Reference: ref, Digest: ref.Digest(), Credentials: q.Credentials}
-	if selection.PullSecret != nil {
-		image.PullSecret = selection.PullSecret.PullSecret
+func (q *Question) image(p placed) Image {
+	image := Image{Reference: p.reference, Digest: p.reference.Digest(), Credentials: q.Credentials}
+	if p.Authentication != nil {
+		image.Authentication = p.Authentication.Authentication
+	}
+	if p.Transport != nil {
+		image.Transport = p.Transport.Transport
 	}
 	return image
 }
@@ -305,20 +320,22 @@ func (q *Question) image(ref reference.Reference, selection Selection) Image {
 // first, and then judged as of now; what a tag beside a digest claims is asked
 // of the registry only if a rule reaches into the tag (spec section 2).
 func (d *Decider) decide(ctx context.Context, q *Question, asked Asked) Decision {
-	selection := q.Set.Select(asked.Reference, q.Namespace)
-	if !selection.Covers() {
+	p := d.place(q, asked.Reference)
+	e := &examination{decider: d, question: q, selection: p.Selection, image: q.image(p)}
+	e.decision = Decision{Reference: asked.Reference, Authentication: p.Authentication}
+	if e.renamed(p) {
+		return e.decision
+	}
+	if !p.Covers() && len(e.decision.Findings) == 0 {
 		return d.unmatched(asked)
 	}
-	e := &examination{decider: d, question: q, selection: selection}
-	e.image = q.image(asked.Reference, selection)
-	e.decision.Reference = asked.Reference
 	switch {
-	case asked.Reference.Digest() == "":
+	case p.reference.Digest() == "":
 		e.resolve(ctx)
-	case len(selection.Tagged) > 0:
+	case len(p.Tagged) > 0:
 		e.confirmTag(ctx)
 	default:
-		e.image.Reference = asked.Reference.WithoutTag()
+		e.image.Reference = p.reference.WithoutTag()
 	}
 	e.verify(ctx)
 	if len(e.decision.Findings) == 0 {

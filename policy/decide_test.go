@@ -338,7 +338,7 @@ func digestCases(t *testing.T) map[string]decideCase {
 			want: []string{"server/Enforce Skipped NotCovered"},
 		},
 		"asks nothing": {
-			rules: []*policy.Rule{{Kind: "ImageConfig", Name: "r", Prefixes: prefixes(t, "a.io/x@"+digestA), PullSecret: &credential.Config{}}},
+			rules: []*policy.Rule{{Kind: "ImageConfig", Name: "r", Prefixes: prefixes(t, "a.io/x@"+digestA), Authentication: &policy.Authentication{}}},
 			image: "a.io/x", pinned: true, want: []string{"server/Enforce Skipped NotCovered"},
 		},
 	}
@@ -379,27 +379,27 @@ func TestDecide(t *testing.T) {
 // digest was written or found.
 func TestPullSecretOfADigest(t *testing.T) {
 	t.Parallel()
-	config := func(host string) *credential.Config {
+	config := func(host string) *policy.Authentication {
 		parsed, err := credential.Parse([]byte(`{"auths":{"` + host + `":{"username":"u","password":"p"}}}`))
 		if err != nil {
 			t.Fatal(err)
 		}
-		return &parsed
+		return &policy.Authentication{Credentials: parsed}
 	}
 	wide, exact := config("a.io"), config("a.io/x")
-	var shown *credential.Config
-	looks := func(name, prefix string, secret *credential.Config) *policy.Rule {
+	var shown *policy.Authentication
+	looks := func(name, prefix string, secret *policy.Authentication) *policy.Rule {
 		r := verifying(t, name, prefix)
-		r.PullSecret = secret
+		r.Authentication = secret
 		r.Verification.Verifier = verifier(func(_ context.Context, i policy.Image) policy.Verdict {
-			shown = i.PullSecret
+			shown = i.Authentication
 			return good
 		})
 		return r
 	}
 	d := policy.Decider{Resolver: pointsAt(digestA), Engine: policy.Direct{}}
 	set := policy.NewSet([]*policy.Rule{looks("wide", "a.io", wide), looks("exact", "a.io/x@"+digestA, exact)})
-	for image, want := range map[string]*credential.Config{"a.io/x@" + digestA: exact, "a.io/x:1": exact, "a.io/x@" + digestB: wide} {
+	for image, want := range map[string]*policy.Authentication{"a.io/x@" + digestA: exact, "a.io/x:1": exact, "a.io/x@" + digestB: wide} {
 		shown = nil
 		d.Decide(t.Context(), policy.Question{Set: set, Credentials: credential.None(), Images: ask(image)})
 		if shown != want {

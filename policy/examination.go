@@ -6,6 +6,7 @@ package policy
 import (
 	"context"
 	"slices"
+	"strings"
 
 	"golang.org/x/sync/errgroup"
 )
@@ -17,6 +18,8 @@ type examination struct {
 	selection Selection
 	image     Image
 	decision  Decision
+	// as is the name that the image was rewritten to, if it was.
+	as string
 
 	// unresolved is set when the digest, or what the tag names, could not be
 	// found: the verdict of every rule that would have needed it.
@@ -60,7 +63,8 @@ func (e *examination) settle() {
 	before := e.selection
 	pinned := e.image.Reference.Pin(e.image.Digest)
 	e.selection = e.question.Set.Select(pinned, e.question.Namespace)
-	e.image.PullSecret = e.question.image(pinned, e.selection).PullSecret
+	again := e.question.image(placed{reference: pinned, Selection: e.selection})
+	e.image.Authentication, e.image.Transport = again.Authentication, again.Transport
 	if !e.unpinned {
 		return
 	}
@@ -111,6 +115,9 @@ func (e *examination) rules() []*Rule {
 }
 
 func (e *examination) add(rule *Rule, mode Mode, v Verdict) {
+	if e.as != "" {
+		v.Message = strings.TrimSuffix("as "+e.as+": "+v.Message, ": ")
+	}
 	e.decision.Findings = append(e.decision.Findings, Finding{Rule: rule, Mode: mode, Verdict: v})
 }
 

@@ -6,6 +6,8 @@ package policy
 import (
 	"context"
 	"crypto/sha256"
+	"crypto/tls"
+	"strings"
 
 	"k8s.io/apimachinery/pkg/labels"
 
@@ -29,6 +31,9 @@ type Rule struct {
 	Mode Mode
 
 	Prefixes []reference.Prefix
+	// Adds says that the rule shadows nothing: the rules of the next shorter
+	// prefix come on top of it.
+	Adds bool
 	// Everywhere says that what the rule selects cannot be read: it may be meant
 	// for any image, and is selected for all.
 	Everywhere bool
@@ -36,12 +41,56 @@ type Rule struct {
 	// Objects without a namespace are always governed.
 	Namespaces labels.Selector
 
-	// PullSecret is the rule's own credentials, nil if it brings none. A rule
-	// whose secret cannot be read brings an empty one: it still is the rule
-	// that is selected.
-	PullSecret *credential.Config
+	// Authentication says with which credentials images are read, nil if the
+	// rule says nothing of it. A rule whose secret cannot be read brings none:
+	// it still is the rule that is selected.
+	Authentication *Authentication
+	// Transport says how registries are reached, nil if the rule says nothing of it.
+	Transport *Transport
+	// Rewrite says under which other name images are found, nil if under their own.
+	Rewrite *Rewrite
 	// Verification is what images have to satisfy, nil if the rule asks nothing.
 	Verification *Verification
+}
+
+// Authentication is the part of a rule that says with which credentials images
+// are read.
+type Authentication struct {
+	// Credentials are the rule's own: those of its pull secret, or of the cloud.
+	Credentials credential.Config
+	// Realms are the hosts of token services on another site than the registry
+	// that credentials may be sent to.
+	Realms []string
+	// Inject says which Pods are given the pull secret, nil for none.
+	Inject *Inject
+}
+
+// Inject is the pull secret that Pods are given.
+type Inject struct {
+	Secret     string
+	Namespaces labels.Selector // whose Pods; never nil
+}
+
+// Transport is the part of a rule that says how registries are reached.
+type Transport struct {
+	// Unusable says why it is not known how, if so. Nobody is asked then.
+	Unusable string
+	// Authorities are trusted besides the server's own, in PEM form.
+	Authorities []byte
+	// Certificate is shown to the registry, nil for none.
+	Certificate *tls.Certificate
+	// PlainHTTP says that the registry is asked over HTTP, and shown credentials.
+	PlainHTTP bool
+	// Hash identifies all of it: what one way led to says nothing of another.
+	Hash [sha256.Size]byte
+}
+
+// Rewrite is the part of a rule that says where images are found instead.
+type Rewrite struct {
+	// To takes the place of the prefix that matched.
+	To reference.Prefix
+	// Lookup says that only Pratique looks there; what runs keeps its name.
+	Lookup bool
 }
 
 // Verification is the part of a rule that images have to satisfy.
@@ -77,16 +126,19 @@ type Image struct {
 	Digest    string // the digest that runs, resolved once
 	// Credentials is what the request may show to the registry.
 	Credentials *credential.Source
-	// PullSecret is the selected rule's own credentials, tried after them.
-	PullSecret *credential.Config
+	// Authentication is the selected rule's, whose credentials are tried after
+	// them; nil for none.
+	Authentication *Authentication
+	// Transport is the selected rule's; nil means the server's own.
+	Transport *Transport
 }
 
 // Ring returns all the credentials that the image may be asked for with.
 func (i Image) Ring(ctx context.Context) (credential.Ring, error) {
-	if i.PullSecret == nil {
+	if i.Authentication == nil {
 		return i.Credentials.Ring(ctx)
 	}
-	return i.Credentials.Ring(ctx, *i.PullSecret)
+	return i.Credentials.Ring(ctx, i.Authentication.Credentials)
 }
 
 // Namespace is the namespace of a request.
@@ -98,6 +150,18 @@ type Namespace struct {
 	Unreadable bool
 }
 
+// rename returns a reference under the name that the rule rewrites it to. The
+// rule rewrites, and was selected for the reference.
+func (r *Rule) rename(ref reference.Reference) (reference.Reference, error) {
+	var from reference.Prefix
+	for _, prefix := range r.Prefixes {
+		if strings.HasPrefix(ref.Repository(), prefix.Text) && len(prefix.Text) > len(from.Text) {
+			from = prefix
+		}
+	}
+	return ref.Replace(from, r.Rewrite.To)
+}
+
 // governs reports whether the rule applies in the namespace.
 func (r *Rule) governs(ns Namespace) bool {
 	if r.Namespaces == nil || ns.Name == "" || ns.Unreadable {
@@ -106,11 +170,16 @@ func (r *Rule) governs(ns Namespace) bool {
 	return r.Namespaces.Matches(ns.Labels)
 }
 
-// certain reports whether it is known that the rule applies, if it governs the
-// namespace, and what it asks: one that is not ready might ask for anything.
+// held reports whether the rule is not ready, and therefore holds images back.
+func (r *Rule) held() bool {
+	return r.Verification != nil && r.Verification.Fixed != nil && r.Verification.Fixed.Outcome == Inconclusive
+}
+
+// certain reports whether it is known that the rule applies in the place of
+// others, if it governs the namespace, and what it asks: one that is not ready
+// might ask for anything.
 func (r *Rule) certain(ns Namespace) bool {
-	held := r.Verification.Fixed != nil && r.Verification.Fixed.Outcome == Inconclusive
-	return !held && !r.uncertain(ns)
+	return !r.Adds && !r.held() && !r.uncertain(ns)
 }
 
 // uncertain reports whether it cannot be known that the rule applies.

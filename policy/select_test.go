@@ -17,7 +17,6 @@ import (
 
 	"github.com/pratique-dev/pratique/policy"
 	"github.com/pratique-dev/pratique/reference"
-	"github.com/pratique-dev/pratique/registry/credential"
 )
 
 const (
@@ -66,15 +65,19 @@ func names(rules []*policy.Rule) []string {
 }
 
 type summary struct {
-	PullSecret                     string
-	Verification, Tagged, Digested []string
+	Authentication, Transport, Rewrite string
+	Verification, Tagged, Digested     []string
 }
 
 func summarise(s policy.Selection) summary {
 	out := summary{Verification: names(s.Verification), Tagged: names(s.Tagged), Digested: names(s.Digested)}
-	if s.PullSecret != nil {
-		out.PullSecret = s.PullSecret.Kind + "/" + s.PullSecret.Name
+	one := func(r *policy.Rule) string {
+		if r == nil {
+			return ""
+		}
+		return r.Kind + "/" + r.Name
 	}
+	out.Authentication, out.Transport, out.Rewrite = one(s.Authentication), one(s.Transport), one(s.Rewrite)
 	return out
 }
 
@@ -93,7 +96,7 @@ func TestSelect(t *testing.T) {
 	rule("tie-2", "registry1.com/tie/")
 	rule("tie-1", "REGISTRY1.com:443/tie/")
 	rule("secret-only", "registry1.com/acme-co/deep/").Verification = nil
-	all[len(all)-1].PullSecret = &credential.Config{}
+	all[len(all)-1].Authentication = &policy.Authentication{}
 	rule("tagged", "registry1.com/acme-co/app:v1.")
 	rule("tagged-longer", "registry1.com/acme-co/app:v1.2")
 	rule("digest", "registry1.com/acme-co/app@"+digestA)
@@ -159,8 +162,8 @@ func TestSelect(t *testing.T) {
 			if len(s.Digested) > 0 {
 				got += "?" + joined(s.Digested)
 			}
-			if s.PullSecret != nil {
-				got += "$" + s.PullSecret.Name
+			if s.Authentication != nil {
+				got += "$" + s.Authentication.Name
 			}
 			if got != c.want {
 				t.Errorf("%s in %q: selected %q, want %q", c.image, c.ns.Name, got, c.want)
@@ -181,10 +184,10 @@ func joined(rules []*policy.Rule) string {
 }
 
 // The pull secret of a tag's prefix is not shown for what is only claimed.
-func TestSelectPullSecret(t *testing.T) {
+func TestSelectAuthentication(t *testing.T) {
 	t.Parallel()
 	bring := func(name, prefix string) *policy.Rule {
-		return &policy.Rule{Kind: "ImageConfig", Name: name, Prefixes: prefixes(t, prefix), PullSecret: &credential.Config{}}
+		return &policy.Rule{Kind: "ImageConfig", Name: name, Prefixes: prefixes(t, prefix), Authentication: &policy.Authentication{}}
 	}
 	selected := bring("d", "a.io/in/")
 	selected.Namespaces = labels.SelectorFromSet(labels.Set{"env": "prod"})
@@ -198,8 +201,8 @@ func TestSelectPullSecret(t *testing.T) {
 	} {
 		s := set.Select(parse(t, image), policy.Namespace{Name: "t"})
 		got := ""
-		if s.PullSecret != nil {
-			got = s.PullSecret.Name
+		if s.Authentication != nil {
+			got = s.Authentication.Name
 		}
 		if got != want || s.Covers() {
 			t.Errorf("%s: pull secret of %q, want %q; covers %t, want false", image, got, want, s.Covers())
@@ -228,10 +231,15 @@ func oracle(rules []*policy.Rule, ref reference.Reference, ns policy.Namespace) 
 	}
 	certain := func(r *policy.Rule) bool {
 		held := r.Verification != nil && r.Verification.Fixed != nil && r.Verification.Fixed.Outcome == policy.Inconclusive
-		return !held && (r.Namespaces == nil || ns.Name == "" || !ns.Unreadable)
+		return !held && !r.Adds && (r.Namespaces == nil || ns.Name == "" || !ns.Unreadable)
 	}
 	verifies := func(r *policy.Rule) bool { return governs(r) && r.Verification != nil }
-	brings := func(r *policy.Rule) bool { return governs(r) && r.PullSecret != nil }
+	brings := func(r *policy.Rule) bool { return governs(r) && r.Authentication != nil }
+	reaches := func(r *policy.Rule) bool { return governs(r) && r.Transport != nil }
+	rewrites := func(r *policy.Rule) bool {
+		held := r.Verification != nil && r.Verification.Fixed != nil && r.Verification.Fixed.Outcome == policy.Inconclusive
+		return governs(r) && (r.Rewrite != nil || held && r.Mode == policy.Enforce)
+	}
 	longest := func(reach reference.Reach, has func(*policy.Rule) bool, matches func(text string) bool) []string {
 		best, found := -1, map[string]bool{}
 		for _, r := range rules {
@@ -289,15 +297,18 @@ func oracle(rules []*policy.Rule, ref reference.Reference, ns policy.Namespace) 
 	inRepository := func(text string) bool { return strings.HasPrefix(ref.Repository(), text) }
 	inTag := func(text string) bool { return ref.Tagged() != "" && strings.HasPrefix(ref.Tagged(), text) }
 	out := summary{
-		Verification: verifying(reference.ReachRepository, inRepository),
-		Tagged:       verifying(reference.ReachTag, inTag),
-		PullSecret:   first(longest(reference.ReachRepository, brings, inRepository)),
+		Verification:   verifying(reference.ReachRepository, inRepository),
+		Tagged:         verifying(reference.ReachTag, inTag),
+		Authentication: first(longest(reference.ReachRepository, brings, inRepository)),
+		Transport:      first(longest(reference.ReachRepository, reaches, inRepository)),
+		Rewrite:        first(longest(reference.ReachRepository, rewrites, inRepository)),
 	}
 	if ref.Digest() == "" {
 		out.Digested = longest(reference.ReachDigest, verifies, func(text string) bool {
 			return strings.HasPrefix(text, ref.Repository()+"@")
 		})
-		out.PullSecret = cmp.Or(first(longest(reference.ReachTag, brings, inTag)), out.PullSecret)
+		out.Authentication = cmp.Or(first(longest(reference.ReachTag, brings, inTag)), out.Authentication)
+		out.Transport = cmp.Or(first(longest(reference.ReachTag, reaches, inTag)), out.Transport)
 		out.Verification = everywhere(out.Verification)
 		return out
 	}
@@ -307,7 +318,8 @@ func oracle(rules []*policy.Rule, ref reference.Reference, ns policy.Namespace) 
 		out.Verification, out.Tagged = exact, nil
 	}
 	out.Verification = everywhere(slices.Concat(out.Verification, exact))
-	out.PullSecret = cmp.Or(first(longest(reference.ReachDigest, brings, whole)), out.PullSecret)
+	out.Authentication = cmp.Or(first(longest(reference.ReachDigest, brings, whole)), out.Authentication)
+	out.Transport = cmp.Or(first(longest(reference.ReachDigest, reaches, whole)), out.Transport)
 	return out
 }
 
@@ -382,7 +394,17 @@ func (d dice) rules(extra string) []*policy.Rule {
 			}
 		}
 		if d.IntN(3) == 0 {
-			r.PullSecret = &credential.Config{}
+			r.Authentication = &policy.Authentication{}
+		}
+		if d.IntN(3) == 0 {
+			r.Transport = &policy.Transport{}
+		}
+		if d.IntN(3) == 0 {
+			r.Rewrite = &policy.Rewrite{}
+		}
+		r.Adds = d.IntN(5) == 0
+		if d.IntN(5) == 0 {
+			r.Mode = policy.Audit
 		}
 		if d.IntN(3) == 0 {
 			r.Namespaces = labels.SelectorFromSet(labels.Set{"env": d.pick("prod", "test")})
@@ -441,14 +463,14 @@ func BenchmarkSelect(b *testing.B) {
 	var rules []*policy.Rule
 	for i := range 10_000 {
 		r := verifying(b, fmt.Sprintf("r%d", i), fmt.Sprintf("registry1.com/team-%d/app-%d", i%100, i))
-		r.PullSecret = &credential.Config{}
+		r.Authentication, r.Transport, r.Rewrite = &policy.Authentication{}, &policy.Transport{}, &policy.Rewrite{}
 		rules = append(rules, r)
 	}
 	rules = append(rules, verifying(b, "host", "registry1.com"), verifying(b, "team", "registry1.com/team-77/"))
 	set := policy.NewSet(rules)
 	ref := parse(b, "registry1.com/team-77/app-9977/x:v1@"+digestA)
 	ns := policy.Namespace{Name: "n", Labels: labels.Set{"a": "b"}}
-	if got := summarise(set.Select(ref, ns)); got.PullSecret != "ImageConfig/r9977" || len(got.Verification) != 1 {
+	if got := summarise(set.Select(ref, ns)); got.Authentication != "ImageConfig/r9977" || got.Rewrite != got.Authentication || len(got.Verification) != 1 {
 		b.Fatalf("selected %+v", got)
 	}
 	b.ReportAllocs()

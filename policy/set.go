@@ -4,6 +4,7 @@
 package policy
 
 import (
+	"cmp"
 	"slices"
 
 	"github.com/pratique-dev/pratique/reference"
@@ -77,8 +78,9 @@ func (s *Set) KnowsHost(host string) bool {
 // Selection is the rules that apply to one reference, chosen once per purpose
 // (spec section 3). It must not be changed.
 type Selection struct {
-	// PullSecret brings the credentials, nil if no rule does.
-	PullSecret *Rule
+	// Authentication, Transport and Rewrite are the rules that have these
+	// sections, nil where none does. Rewrite may also be a rule that is not ready.
+	Authentication, Transport, Rewrite *Rule
 	// Verification holds the rules that must all accept. More than one stands
 	// under the longest prefix only if several rules have that prefix.
 	Verification []*Rule
@@ -122,15 +124,16 @@ func (s *Set) selectByPrefix(ref reference.Reference, ns Namespace) Selection {
 	var room [depth][]*Rule
 	path := s.repositories.appendMatches(room[:0], ref.Repository())
 	selection.Verification = longest(path, ns)
-	selection.PullSecret = longestPullSecret(path, ns)
+	selection.chooseOne(path, ns)
+	selection.Rewrite = longestRewrite(path, ns)
 
 	if tagged := ref.Tagged(); tagged != "" {
 		path = s.tags.appendMatches(room[:0], tagged)
 		selection.Tagged = longest(path, ns)
 		// Beside a digest a tag is only a claim, and what is shown to a registry
 		// must not hang on it: the registry has not confirmed it yet.
-		if rule := longestPullSecret(path, ns); rule != nil && ref.Digest() == "" {
-			selection.PullSecret = rule
+		if ref.Digest() == "" {
+			selection.chooseOne(path, ns)
 		}
 	}
 	if ref.Digest() == "" {
@@ -143,10 +146,27 @@ func (s *Set) selectByPrefix(ref reference.Reference, ns Namespace) Selection {
 	} else if len(rules) > 0 {
 		selection.Verification = union(selection.Verification, rules)
 	}
-	if rule := longestPullSecret(whole[:], ns); rule != nil {
-		selection.PullSecret = rule
-	}
+	selection.chooseOne(whole[:], ns)
 	return selection
+}
+
+// chooseOne chooses the rules of the longest prefixes for the purposes for which
+// one is enough; among equals the first by name. What was chosen under shorter
+// prefixes stays where these have none.
+func (s *Selection) chooseOne(path [][]*Rule, ns Namespace) {
+	for _, rules := range path {
+		var authentication, transport *Rule
+		for _, r := range rules {
+			if r.Authentication != nil && authentication == nil && r.governs(ns) {
+				authentication = r
+			}
+			if r.Transport != nil && transport == nil && r.governs(ns) {
+				transport = r
+			}
+		}
+		s.Authentication = cmp.Or(authentication, s.Authentication)
+		s.Transport = cmp.Or(transport, s.Transport)
+	}
 }
 
 // longest returns the verification rules of the longest prefix that has any. One
@@ -185,12 +205,14 @@ func eligible(rules []*Rule, ns Namespace) []*Rule {
 	return chosen
 }
 
-// longestPullSecret returns the rule of the longest prefix that brings
-// credentials; among equals the first by name.
-func longestPullSecret(path [][]*Rule, ns Namespace) *Rule {
+// longestRewrite returns the rule of the longest prefix that rewrites; among
+// equals the first by name. One that is not ready might do so too, and is in the
+// way of what stands under a shorter prefix: under another name it could not
+// hold the image back any more. What it does in Audit would not be done.
+func longestRewrite(path [][]*Rule, ns Namespace) *Rule {
 	for _, rules := range slices.Backward(path) {
 		for _, r := range rules {
-			if r.PullSecret != nil && r.governs(ns) {
+			if (r.Rewrite != nil || r.held() && r.Mode != Audit) && r.governs(ns) {
 				return r
 			}
 		}

@@ -72,6 +72,7 @@ const (
 	ReasonNoMatch          Reason = "NoMatchingSignature"
 	ReasonInvalidReference Reason = "InvalidReference"
 	ReasonNotPinned        Reason = "NotPinned"
+	ReasonNotRewritten     Reason = "NotRewritten"
 	ReasonFloating         Reason = "FloatingTag"
 	ReasonUnmatched        Reason = "Unmatched"
 	ReasonDigestMismatch   Reason = "DigestMismatch"

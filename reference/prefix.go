@@ -127,3 +127,21 @@ func (p Prefix) Host() string {
 	host, _, _ := strings.Cut(p.Text, "/")
 	return host
 }
+
+// Replace returns the reference under another name, to in the place of from. Its
+// repository begins with from, and both prefixes reach no further. What follows
+// from is taken in canonical form, the tag as well where none was written.
+func (r Reference) Replace(from, to Prefix) (Reference, error) {
+	rest, ok := strings.CutPrefix(r.Canonical(), from.Text)
+	if !ok || from.Reach != ReachRepository || to.Reach != ReachRepository {
+		return Reference{}, fmt.Errorf("%s does not begin with %s", clip(r.Canonical()), clip(from.Text))
+	}
+	replaced, err := Parse(to.Text + rest)
+	if err == nil && !strings.HasPrefix(replaced.Repository(), to.Text) {
+		err = fmt.Errorf("%s does not begin with %s", replaced.Repository(), clip(to.Text))
+	}
+	if err != nil {
+		return Reference{}, fmt.Errorf("replacing the prefix of %s: %w", r.Canonical(), err)
+	}
+	return replaced, nil
+}

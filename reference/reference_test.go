@@ -177,6 +177,43 @@ func TestParsePrefix(t *testing.T) {
 	}
 }
 
+func TestReplace(t *testing.T) {
+	t.Parallel()
+	prefix := func(written string) reference.Prefix {
+		t.Helper()
+		parsed, err := reference.ParsePrefix(written)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return parsed[len(parsed)-1]
+	}
+	for _, test := range []struct{ written, from, to, want string }{
+		{"nginx", "docker.io", "mirror.corp/hub/", "mirror.corp/hub/library/nginx:latest"},
+		{"nginx:1", "library/", "mirror.corp", "mirror.corp/nginx:1"},
+		{"nginx:1", "docker.io/ngin", "mirror.corp/x", "mirror.corp/xx:1"},
+		{"A.io/b@" + digest, "a.io/", "c.io:5000", "c.io:5000/b@" + digest},
+		{"a.io:443/b:1@" + digest, "a.io", "c.io/", "c.io/b:1@" + digest},
+		{"a.io/b:1", "a.io/", "docker.io", "docker.io/b:1"},
+		{"a.io/b:1", "a.io/b", "c.io/", ""},
+		{"a.io/b:1", "b.io/", "c.io/", ""},
+		{"a.io/b:1", "a.io/b:", "c.io/", ""},
+		{"a.io/b:1", "a.io/", "c.io/x:", ""},
+		{"a.io/" + strings.Repeat("b", 250), "a.io/", "c.io/" + strings.Repeat("c/", 100), ""},
+	} {
+		r, err := reference.Parse(test.written)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, err := r.Replace(prefix(test.from), prefix(test.to))
+		if got.Written() != test.want || (err == nil) != (test.want != "") {
+			t.Errorf("Replace(%q, %q → %q) = %q, %v; want %q", test.written, test.from, test.to, got.Written(), err, test.want)
+		}
+		if err == nil && got.Repository() == r.Repository() {
+			t.Errorf("%q keeps its name %q", test.written, got.Repository())
+		}
+	}
+}
+
 // FuzzParse holds the result against both parsers: whatever is accepted names
 // the repository and digest that each of them would name.
 func FuzzParse(f *testing.F) {

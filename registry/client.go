@@ -73,7 +73,7 @@ func (c *Client) Identify(ctx context.Context, image policy.Image) (credential.I
 	if err != nil {
 		return "", &Error{Reason: policy.ReasonCredentials, Message: err.Error(), cause: err}
 	}
-	return c.identifier.Identify(ring, image.Reference.Repository()), nil
+	return c.identifier.Identify(ctx, ring, image.Reference.Repository()), nil
 }
 
 // Resolve implements [policy.Resolver] by one HEAD request, or a GET where the

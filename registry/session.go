@@ -140,15 +140,15 @@ func (c *Client) access(ctx context.Context, image policy.Image) (*access, error
 	if err != nil {
 		return nil, &Error{Reason: policy.ReasonCredentials, Message: err.Error(), cause: err}
 	}
-	return c.accessWith(ring, image.Reference.Repository())
+	return c.accessWith(ctx, ring, image.Reference.Repository())
 }
 
-func (c *Client) accessWith(ring credential.Ring, repository string) (*access, error) {
+func (c *Client) accessWith(ctx context.Context, ring credential.Ring, repository string) (*access, error) {
 	parsed, err := name.NewRepository(repository)
 	if err != nil {
 		return nil, fmt.Errorf("reading the repository %q: %w", repository, err)
 	}
-	auths := ring.For(repository)
+	auths := ring.For(ctx, repository)
 	if len(auths) == 0 {
 		auths = []authn.AuthConfig{{}}
 	}

@@ -167,7 +167,7 @@ func (h *Handler) record(pass string, asked *request, given *response, elapsed t
 		"namespace", asked.Namespace, "name", asked.Name, "images", given.images, "duration", elapsed.String(),
 	}
 	if pass == passMutate {
-		about = append(about, "pinned", given.pinned, "unresolved", given.unresolved)
+		about = append(about, "pinned", given.pinned, "rewritten", given.rewritten, "unresolved", given.unresolved)
 	} else {
 		about = append(about, "allowed", given.allowed(), "verdict", given.outcome())
 	}
@@ -231,7 +231,7 @@ var errNoRules = errors.New("the ImageConfigs are not read yet: the server has j
 
 // question asks about the images of a subject.
 func (h *Handler) question(ctx context.Context, r *request, s subject) (policy.Question, error) {
-	q := policy.Question{Set: h.Surroundings.Set(), Images: make([]policy.Asked, len(s.images))}
+	q := policy.Question{Set: h.Surroundings.Set(), Pods: len(s.row.podSpecs) > 0, Images: make([]policy.Asked, len(s.images))}
 	if q.Set == nil {
 		return q, errNoRules
 	}

@@ -9,8 +9,8 @@ import (
 	"github.com/pratique-dev/pratique/policy"
 )
 
-// mutate pins the images of a Pod. It never denies: what goes wrong here, the
-// validating pass finds again and explains.
+// mutate rewrites and pins the images of a Pod. It never denies: what goes wrong
+// here, the validating pass finds again and explains.
 func (h *Handler) mutate(ctx context.Context, r *request) *response {
 	given := &response{pass: passMutate}
 	s, err := h.examine(r)
@@ -27,18 +27,32 @@ func (h *Handler) mutate(ctx context.Context, r *request) *response {
 	given.images = len(s.images)
 	var replacements []Replacement
 	for i, decision := range h.Decider.Pin(ctx, question) {
-		for _, warning := range decision.Warnings {
-			given.warn(s.images[i], decision.Reference, warning)
-		}
-		if len(decision.Findings) > 0 {
-			given.unresolved++
-		}
-		if decision.Digest != "" {
-			pinned := decision.Reference.Pin(decision.Digest)
-			replacements = append(replacements, Replacement{Image: s.images[i], With: pinned.Written()})
-		}
+		replacements = append(replacements, given.replace(s.images[i], decision))
 	}
 	given.patch = Patch(replacements)
-	given.pinned = len(replacements)
 	return given
+}
+
+// replace notes a decision, and says what takes the place of the image: itself,
+// where nothing does.
+func (r *response) replace(image Image, d policy.Decision) Replacement {
+	for _, warning := range d.Warnings {
+		r.warn(image, d.Reference, warning)
+	}
+	if len(d.Findings) > 0 {
+		r.unresolved++
+	}
+	with := d.Reference
+	if d.Rewritten.Written() != "" {
+		with = d.Rewritten
+		r.rewritten++
+	}
+	if d.Digest != "" {
+		with = with.Pin(d.Digest)
+		r.pinned++
+	}
+	if with.Written() == "" {
+		return Replacement{Image: image, With: image.Written} // nothing was decided
+	}
+	return Replacement{Image: image, With: with.Written()}
 }

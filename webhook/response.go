@@ -42,6 +42,7 @@ type response struct {
 	later      bool // what the object makes is examined again
 	images     int
 	pinned     int
+	rewritten  int
 	unresolved int // that should have been pinned
 	patch      []byte
 
@@ -219,7 +220,7 @@ func (l line) hint() string {
 	switch {
 	case !l.fails(), l.finding.Verdict.Reason == policy.ReasonNotReady, l.image.Written() == "":
 		return ""
-	case l.finding.Verdict.Reason == policy.ReasonNotPinned:
+	case l.finding.Verdict.Reason == policy.ReasonNotPinned, l.finding.Verdict.Reason == policy.ReasonNotRewritten:
 		return "check the MutatingWebhookConfiguration; by hand, post to /mutate first"
 	case l.image.Tag() != "":
 		// As its author wrote it: what the tag names now is what one can mend.

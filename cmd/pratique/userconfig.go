@@ -23,8 +23,8 @@ var (
 // userCredentials are those of the user who runs the command, found as docker
 // and podman find them: in config.json or by the helper program that it names
 // for the host, run for the repositories that are asked about and no others.
-func userCredentials(ctx context.Context) credential.Config {
-	return credential.FromChain(func(host, path string) (authn.AuthConfig, error) {
+func userCredentials() credential.Config {
+	return credential.FromChain(func(ctx context.Context, host, path string) (authn.AuthConfig, error) {
 		repository, err := name.NewRepository(host + "/" + path)
 		if err != nil {
 			return authn.AuthConfig{}, errUserConfig // not reached: it was parsed before

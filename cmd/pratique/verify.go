@@ -178,14 +178,14 @@ func (r rules) await(ctx context.Context) error {
 }
 
 func (f *verifyFlags) question(ctx context.Context, r rules, images []string) policy.Question {
-	q := policy.Question{Set: r.Set(), Images: make([]policy.Asked, len(images)), Credentials: credential.None()}
+	q := policy.Question{Set: r.Set(), Pods: true, Images: make([]policy.Asked, len(images)), Credentials: credential.None()}
 	if f.in != "" {
 		q.Namespace = r.Namespace(ctx, f.in)
 		q.Credentials = r.Credentials(credential.Names{Namespace: f.in, PullSecrets: f.pullSecret, ServiceAccount: f.account})
 	}
 	// Who names some wants to know whether those are enough.
 	if f.ownConfig && len(f.pullSecret) == 0 && f.account == "" {
-		q.Credentials = q.Credentials.Then(userCredentials(ctx))
+		q.Credentials = q.Credentials.Then(userCredentials())
 	}
 	for i, image := range images {
 		q.Images[i].Reference, q.Images[i].Invalid = reference.Parse(image)

@@ -161,8 +161,11 @@ func TestNotSupported(t *testing.T) {
   verification:
     provider: Cosign
     cosign: {authorities: [{name: a, keyless: {identities: [{issuer: https://a.io, subject: me}]}}]}`, "keyless"},
-		"rewriteImage": {`
-  rewriteImage: {prefix: mirror.corp/acme/}`, "rewriteImage"},
+		"nested bundles": {`
+  verification:
+    provider: Cosign
+    bundle: {nested: Verify}
+    cosign: {authorities: [{name: a, key: {data: KEY}}]}`, "bundle.nested: Verify"},
 		"policy.json": {`
   verification: {provider: ContainersPolicy, containersPolicy: {requirements: [{type: reject}]}}`, "ContainersPolicy"},
 		"ctlog": {`

@@ -261,7 +261,7 @@ func TestVerdictKeys(t *testing.T) {
 		made.Verify(t.Context(), rule(1), image(t, "a.io/x@"+digestA, two, one))
 		made.Verify(t.Context(), rule(1), image(t, "a.io/x@"+digestA, login(t, "https://A.io/v1/", "two"))) // the same again
 		fromRule := image(t, "a.io/x@"+digestA)
-		fromRule.PullSecret = &one
+		fromRule.Authentication = &policy.Authentication{Credentials: one}
 		made.Verify(t.Context(), rule(1), fromRule) // the rule's own counts too
 		if verified, _ := b.counts(); verified != 3 {
 			t.Errorf("the engine was asked %d times, want 3", verified)

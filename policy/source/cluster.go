@@ -242,6 +242,7 @@ func (c *Cluster) compile(ctx context.Context) error {
 		}
 		compiled = append(compiled, one)
 	}
+	c.compiler.refuseLoops(compiled)
 	noteConflicts(compiled)
 	c.compiled.Store(&compiled)
 	c.set.Store(policy.NewSet(rulesOf(compiled)))

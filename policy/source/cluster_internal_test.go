@@ -284,7 +284,7 @@ func TestClusterPodSecret(t *testing.T) {
 	read := func(name string) (users []string, warnings, problem string) {
 		found := c.Credentials(credential.Names{Namespace: "shop", PullSecrets: []string{name}})
 		ring, err := found.Ring(t.Context())
-		for _, auth := range ring.For("a.io/x") {
+		for _, auth := range ring.For(t.Context(), "a.io/x") {
 			users = append(users, auth.Username)
 		}
 		if err != nil {
@@ -347,7 +347,7 @@ func TestClusterServiceAccount(t *testing.T) {
 			t.Errorf("asked %d times before credentials were needed", before)
 		}
 		ring, err := source.Ring(t.Context())
-		if err != nil || len(ring.For("a.io/x")) != 1 || ring.For("a.io/x")[0].Username != "u" {
+		if err != nil || len(ring.For(t.Context(), "a.io/x")) != 1 || ring.For(t.Context(), "a.io/x")[0].Username != "u" {
 			t.Errorf("credentials %v, %v", ring, err)
 		}
 		if warned := strings.Join(source.Warnings(), "\n"); !strings.Contains(warned, `pull secret "absent" does not exist`) || strings.Contains(warned, "robot") {

@@ -31,7 +31,9 @@ type Secrets func(name string) (*corev1.Secret, error)
 
 // Compiled is an ImageConfig made ready, or what is wrong with it.
 type Compiled struct {
-	Rule       *policy.Rule
+	Rule *policy.Rule
+	// Rewritten is the rule for the names that Rule rewrites to, nil if there is none.
+	Rewritten  *policy.Rule
 	Generation int64
 	// Ready, Reason and Message are those of the condition Ready.
 	Ready   bool
@@ -131,6 +133,7 @@ func (c *compilation) run() Compiled {
 	for _, path := range unsupported(&c.config.Spec) {
 		c.problems = append(c.problems, wrong(v1alpha1.ReasonNotSupported, "%s: not supported by this version", path))
 	}
+	c.rewrite()
 	c.pullSecret()
 	if len(c.problems) == 0 && c.config.Spec.Verification != nil {
 		c.verification()
@@ -148,6 +151,10 @@ func (c *compilation) run() Compiled {
 	if len(c.problems) > 0 {
 		// Whatever the mistake is, the rule might have asked for more.
 		c.rule.Verification = c.compiler.held(compiled)
+	}
+	compiled.Rewritten = forRewritten(c.rule)
+	if len(c.problems) > 0 {
+		c.rule.Rewrite = nil
 	}
 	return compiled
 }
@@ -221,7 +228,7 @@ func (c *compilation) pullSecret() {
 	}
 	const path = "spec.registry.authentication.pullSecretRef"
 	name := string(registry.Authentication.PullSecretRef.Name)
-	c.rule.PullSecret = &credential.Config{}
+	c.rule.Authentication = &policy.Authentication{}
 	secret, problem := c.secret(path, name)
 	if problem != nil {
 		c.pullProblems = append(c.pullProblems, problem)
@@ -232,7 +239,7 @@ func (c *compilation) pullSecret() {
 		c.pullProblems = append(c.pullProblems, wrong(v1alpha1.ReasonSecretInvalid, "%s: secret %q: %v", path, name, err))
 		return
 	}
-	c.rule.PullSecret = &config
+	c.rule.Authentication.Credentials = config
 }
 
 func (c *compilation) secret(path, name string) (*corev1.Secret, *mistake) {

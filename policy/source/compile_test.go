@@ -199,13 +199,13 @@ func TestCompileGood(t *testing.T) {
 		t.Fatalf("compiled %+v", compiled)
 	}
 	r := compiled.Rule
-	if r.Kind != "ImageConfig" || r.Name != "acme" || r.Mode != policy.Enforce || r.Namespaces != nil || r.PullSecret == nil {
+	if r.Kind != "ImageConfig" || r.Name != "acme" || r.Mode != policy.Enforce || r.Namespaces != nil || r.Authentication == nil {
 		t.Errorf("rule %+v", r)
 	}
 	if v := r.Verification; v == nil || v.Fixed != nil || v.Verifier == nil || v.Engine != "Cosign" || v.Hash == [32]byte{} {
 		t.Errorf("verification %+v", v)
 	}
-	if s := selected(t, r, "registry1.com/acme-co/app:v1"); len(s.Verification) != 1 || s.PullSecret != r {
+	if s := selected(t, r, "registry1.com/acme-co/app:v1"); len(s.Verification) != 1 || s.Authentication != r {
 		t.Errorf("selected %+v", s)
 	}
 
@@ -215,13 +215,13 @@ func TestCompileGood(t *testing.T) {
 		holds func(*policy.Rule) bool
 	}{
 		"Audit":              {"spec.mode", "Audit", func(r *policy.Rule) bool { return r.Mode == policy.Audit }},
-		"no verification":    {"spec.verification", nil, func(r *policy.Rule) bool { return r.Verification == nil && r.PullSecret != nil }},
-		"no pull secret":     {"spec.registry", nil, func(r *policy.Rule) bool { return r.PullSecret == nil }},
+		"no verification":    {"spec.verification", nil, func(r *policy.Rule) bool { return r.Verification == nil && r.Authentication != nil }},
+		"no pull secret":     {"spec.registry", nil, func(r *policy.Rule) bool { return r.Authentication == nil }},
 		"empty selector":     {"spec.namespaceSelector", map[string]any{}, func(r *policy.Rule) bool { return r.Namespaces == nil }},
 		"selector":           {"spec.namespaceSelector", map[string]any{"matchLabels": map[string]any{"env": "prod"}}, func(r *policy.Rule) bool { return r.Namespaces.String() == "env=prod" }},
 		"plain HTTP, false":  {"spec.registry.insecurePlainHTTP", false, func(r *policy.Rule) bool { return r.Verification.Fixed == nil }},
 		"nested, ignore":     {"spec.verification.bundle", map[string]any{"nested": "Ignore"}, func(r *policy.Rule) bool { return r.Verification.Fixed == nil }},
-		"provider, generic":  {"spec.registry.authentication.provider", "Generic", func(r *policy.Rule) bool { return r.PullSecret != nil }},
+		"provider, generic":  {"spec.registry.authentication.provider", "Generic", func(r *policy.Rule) bool { return r.Authentication != nil }},
 		"status is not read": {"status", map[string]any{"unknown": 1}, func(r *policy.Rule) bool { return r.Verification.Fixed == nil }},
 		"static pass": {
 			"spec.verification.cosign.authorities.0", map[string]any{"name": "any", "static": map[string]any{"action": "pass"}},
@@ -468,13 +468,13 @@ func TestCompilePullSecret(t *testing.T) {
 			if v == nil || v.Fixed != nil || v.Verifier == nil || v.Hash != fine.Rule.Verification.Hash {
 				t.Errorf("verification %+v", v)
 			}
-			if compiled.Rule.PullSecret == nil {
+			if compiled.Rule.Authentication == nil {
 				t.Error("the rule would not be selected for its pull secret")
 			}
 		})
 	}
 	old := compile(t, newObject(t).set(t, "spec.registry.authentication.pullSecretRef.name", "old"), secrets)
-	if got := credential.NewRing(*old.Rule.PullSecret).For("registry1.com/acme-co/app"); !old.Ready || len(got) != 1 || got[0].Username != "u" {
+	if got := credential.NewRing(old.Rule.Authentication.Credentials).For(t.Context(), "registry1.com/acme-co/app"); !old.Ready || len(got) != 1 || got[0].Username != "u" {
 		t.Errorf("the old type: ready %t, %q, %d credentials", old.Ready, old.Message, len(got))
 	}
 	both := newObject(t).set(t, "spec.registry.authentication.pullSecretRef.name", "absent").set(t, "spec.mode", "Warn")

@@ -81,7 +81,7 @@ func TestServiceAccounts(t *testing.T) {
 				t.Fatalf("error %v, want %q", err, c.fails)
 			}
 			var users []string
-			for _, auth := range ring.For("a.io/x") {
+			for _, auth := range ring.For(t.Context(), "a.io/x") {
 				users = append(users, auth.Username)
 			}
 			if diff := cmp.Diff(c.users, users); diff != "" {

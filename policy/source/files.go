@@ -87,6 +87,7 @@ func (f *Files) swap(files []file) error {
 		}
 		compiled = append(compiled, c)
 	}
+	f.compiler.refuseLoops(compiled)
 	noteConflicts(compiled)
 	f.manifests.Store(read)
 	f.compiled.Store(&compiled)

@@ -490,7 +490,7 @@ func TestPullSecrets(t *testing.T) {
 				t.Fatalf("error %v, want %q", err, c.fails)
 			}
 			var users []string
-			for _, auth := range ring.For("a.io/x") {
+			for _, auth := range ring.For(t.Context(), "a.io/x") {
 				users = append(users, auth.Username)
 			}
 			if diff := cmp.Diff(c.users, users); diff != "" {
@@ -499,7 +499,7 @@ func TestPullSecrets(t *testing.T) {
 			if warned := strings.Join(found.Warnings(), "\n"); !strings.Contains(warned, c.warned) || c.warned == "" && warned != "" {
 				t.Errorf("warnings %q, want %q", warned, c.warned)
 			}
-			if auths := ring.For("b.io/x"); len(auths) > 0 {
+			if auths := ring.For(t.Context(), "b.io/x"); len(auths) > 0 {
 				t.Error("a credential goes to another host")
 			}
 		})

@@ -28,9 +28,12 @@ func (l *live) Set() *policy.Set { return l.set.Load() }
 
 // rulesOf collects the rules of compiled ImageConfigs.
 func rulesOf(compiled []Compiled) []*policy.Rule {
-	rules := make([]*policy.Rule, len(compiled))
-	for i, c := range compiled {
-		rules[i] = c.Rule
+	var rules []*policy.Rule
+	for _, c := range compiled {
+		rules = append(rules, c.Rule)
+		if c.Rewritten != nil {
+			rules = append(rules, c.Rewritten)
+		}
 	}
 	return rules
 }
@@ -42,7 +45,7 @@ func noteConflicts(compiled []Compiled) {
 	bringing := func(yield func(*Compiled, string) bool) {
 		for i := range compiled {
 			for _, prefix := range compiled[i].Rule.Prefixes {
-				if compiled[i].Rule.PullSecret != nil && !yield(&compiled[i], prefix.Text) {
+				if compiled[i].Rule.Authentication != nil && !yield(&compiled[i], prefix.Text) {
 					return
 				}
 			}

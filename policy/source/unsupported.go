@@ -18,7 +18,6 @@ func unsupported(spec *v1alpha1.ImageConfigSpec) []string {
 			paths = append(paths, "spec."+path)
 		}
 	}
-	add(spec.RewriteImage != nil, "rewriteImage")
 	if r := spec.Registry; r != nil {
 		add(r.TLS != nil, "registry.tls")
 		add(r.InsecurePlainHTTP, "registry.insecurePlainHTTP")

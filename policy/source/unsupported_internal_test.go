@@ -105,6 +105,7 @@ spec:
     matchExpressions: [{key: tier, operator: In, values: [web]}]
   mode: Enforce
   registry: {authentication: {pullSecretRef: {name: pull}}}
+  rewriteImage: {prefix: mirror.corp/acme/, target: Pod}
   verification:
     provider: Cosign
     cosign:
@@ -134,6 +135,8 @@ var used = map[string][2]string{
 	"namespaceSelector.matchExpressions[].values[]": {"[web]", "[db]"},
 	"mode": {"Enforce", "Audit"},
 	"registry.authentication.pullSecretRef.name":           {"{name: pull}", "{name: absent}"},
+	"rewriteImage.prefix":                                  {"mirror.corp/acme/", "mirror.corp/other/"},
+	"rewriteImage.target":                                  {"target: Pod", "target: Lookup"},
 	"verification.provider":                                {"provider: Cosign", "provider: Other"},
 	"verification.cosign.authorities[].name":               {"name: release", "name: other"},
 	"verification.cosign.authorities[].key.data":           {keyOne, keyTwo},
@@ -207,7 +210,7 @@ func fingerprint(t *testing.T, document string) string {
 		t.Fatal(err)
 	}
 	r := compiled.Rule
-	text := fmt.Sprintf("%t %s %s %v %v %+v", compiled.Ready, compiled.Message, r.Mode, r.Prefixes, r.Namespaces, r.PullSecret)
+	text := fmt.Sprintf("%t %s %s %v %v %+v %+v", compiled.Ready, compiled.Message, r.Mode, r.Prefixes, r.Namespaces, r.Authentication, r.Rewrite)
 	if v := r.Verification; v != nil {
 		text += fmt.Sprintf(" %x %+v", v.Hash, v.Fixed)
 	}
@@ -235,7 +238,6 @@ func TestNotSupported(t *testing.T) {
 	}
 	pull := map[string]any{"name": "pull"}
 	for path, section := range map[string]map[string]any{
-		"spec.rewriteImage":                                        {"rewriteImage": map[string]any{"prefix": "mirror.corp/acme/"}},
 		"spec.registry.tls":                                        {"registry": map[string]any{"tls": map[string]any{"certSecretRef": map[string]any{"name": "tls"}}}},
 		"spec.registry.insecurePlainHTTP":                          {"registry": map[string]any{"insecurePlainHTTP": true}},
 		"spec.registry.authentication.provider":                    auth(map[string]any{"provider": "AWS"}),

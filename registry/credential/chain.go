@@ -4,6 +4,7 @@
 package credential
 
 import (
+	"context"
 	"fmt"
 	"sync"
 
@@ -12,7 +13,7 @@ import (
 
 // Ask finds the credential for one repository outside of any Secret, as by a
 // helper program. The zero AuthConfig means that there is none.
-type Ask func(host, path string) (authn.AuthConfig, error)
+type Ask func(ctx context.Context, host, path string) (authn.AuthConfig, error)
 
 // FromChain makes a Config of what has to be asked for each repository. It is
 // asked once for each, and for no other than what a request is about. If it
@@ -36,13 +37,13 @@ type answer struct {
 	err  error
 }
 
-func (c *chain) ask(host, path string, note func(string)) (authn.AuthConfig, bool) {
+func (c *chain) ask(ctx context.Context, host, path string, note func(string)) (authn.AuthConfig, bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	repository := host + "/" + path
 	got, ok := c.answers[repository]
 	if !ok {
-		got.auth, got.err = c.source(host, path)
+		got.auth, got.err = c.source(ctx, host, path)
 		c.answers[repository] = got
 	}
 	if got.err != nil {

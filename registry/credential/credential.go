@@ -10,6 +10,7 @@ package credential
 
 import (
 	"cmp"
+	"context"
 	"crypto/hmac"
 	"crypto/sha256"
 	"encoding/json"
@@ -211,11 +212,11 @@ func NewRing(configs ...Config) Ring { return Ring{configs: configs} }
 // by Secret, and of each all that match, the most specific first. The kubelet
 // sorts them over all Secrets; here the order of the Secrets says whose
 // credential is shown first. An empty list means anonymous access.
-func (r Ring) For(repository string) []authn.AuthConfig {
+func (r Ring) For(ctx context.Context, repository string) []authn.AuthConfig {
 	host, below, _ := strings.Cut(repository, "/")
 	var auths []authn.AuthConfig
 	for _, c := range r.configs {
-		for auth := range c.matching(host, below, r.note) {
+		for auth := range c.matching(ctx, host, below, r.note) {
 			if slices.Contains(auths, auth) {
 				continue
 			}
@@ -236,10 +237,10 @@ func (r Ring) note(warning string) {
 }
 
 // matching yields the credentials for a repository.
-func (c Config) matching(host, below string, note func(string)) iter.Seq[authn.AuthConfig] {
+func (c Config) matching(ctx context.Context, host, below string, note func(string)) iter.Seq[authn.AuthConfig] {
 	return func(yield func(authn.AuthConfig) bool) {
 		if c.chain != nil {
-			if auth, ok := c.chain.ask(host, below, note); ok {
+			if auth, ok := c.chain.ask(ctx, host, below, note); ok {
 				yield(auth)
 			}
 			return
@@ -271,8 +272,8 @@ func NewIdentifier(key []byte) Identifier { return Identifier{key: key} }
 
 // Identify returns the identity of the credentials that match the canonical
 // repository: an HMAC-SHA-256 over their contents, never over a Secret's name.
-func (i Identifier) Identify(r Ring, repository string) Identity {
-	auths := r.For(repository)
+func (i Identifier) Identify(ctx context.Context, r Ring, repository string) Identity {
+	auths := r.For(ctx, repository)
 	if len(auths) == 0 {
 		return Anonymous
 	}

@@ -39,9 +39,9 @@ func entry(scope, user string) string {
 func auths(entries ...string) string { return `{"auths":{` + strings.Join(entries, ",") + `}}` }
 
 // users names those whose credentials are tried at a repository, in order.
-func users(ring credential.Ring, repository string) []string {
+func users(ctx context.Context, ring credential.Ring, repository string) []string {
 	var out []string
-	for _, auth := range ring.For(repository) {
+	for _, auth := range ring.For(ctx, repository) {
 		out = append(out, auth.Username)
 	}
 	return out
@@ -65,7 +65,7 @@ func TestParse(t *testing.T) {
 		"what else is there":    {`{"credsStore":"x","HttpHeaders":{},"auths":{"registry.example":{"username":"user","password":"p","email":"e"}}}`, []authn.AuthConfig{{Username: "user", Password: "p"}}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			got := credential.NewRing(parse(t, test.written)).For("registry.example/acme/app")
+			got := credential.NewRing(parse(t, test.written)).For(t.Context(), "registry.example/acme/app")
 			for i := range got {
 				got[i].Auth = "" // another way to write the same
 			}
@@ -106,7 +106,7 @@ func TestParseRefuses(t *testing.T) {
 					t.Errorf("error = %q, want nothing of what was read", err)
 				}
 			}
-			if got := credential.NewRing(config).For("registry.example/acme/app"); len(got) != 0 {
+			if got := credential.NewRing(config).For(t.Context(), "registry.example/acme/app"); len(got) != 0 {
 				t.Errorf("%d credentials beside an error", len(got))
 			}
 		})
@@ -177,7 +177,7 @@ func TestScope(t *testing.T) {
 			ring := credential.NewRing(parse(t, auths(entry(key, "user"))))
 			for want, repositories := range map[int][]string{1: test.covers, 0: test.not} {
 				for _, repository := range repositories {
-					if got := len(ring.For(repository)); got != want {
+					if got := len(ring.For(t.Context(), repository)); got != want {
 						t.Errorf("For(%q) = %d credentials, want %d", repository, got, want)
 					}
 				}
@@ -225,7 +225,7 @@ func TestOrder(t *testing.T) {
 				for _, secret := range test.secrets {
 					configs = append(configs, parse(t, secret))
 				}
-				if diff := cmp.Diff(test.want, users(credential.NewRing(configs...), at)); diff != "" {
+				if diff := cmp.Diff(test.want, users(t.Context(), credential.NewRing(configs...), at)); diff != "" {
 					t.Fatalf("tried (-want +got):\n%s", diff)
 				}
 			}
@@ -234,7 +234,7 @@ func TestOrder(t *testing.T) {
 	t.Run("two keys of one scope", func(t *testing.T) {
 		for range 20 { // and always the same one
 			ring := credential.NewRing(parse(t, auths(entry("https://index.docker.io/v1/", "b"), entry("docker.io", "a"))))
-			if diff := cmp.Diff([]string{"a", "b"}, users(ring, "docker.io/library/nginx")); diff != "" {
+			if diff := cmp.Diff([]string{"a", "b"}, users(t.Context(), ring, "docker.io/library/nginx")); diff != "" {
 				t.Fatalf("tried (-want +got):\n%s", diff)
 			}
 		}
@@ -242,7 +242,7 @@ func TestOrder(t *testing.T) {
 	t.Run("patterns after names", func(t *testing.T) {
 		ring := credential.NewRing(parse(t, auths(
 			entry("*.*.example.org/acme/app", "two"), entry("*.a.example.org/acme", "one"), entry("b.a.example.org", "name"))))
-		if diff := cmp.Diff([]string{"name", "one", "two"}, users(ring, "b.a.example.org/acme/app")); diff != "" {
+		if diff := cmp.Diff([]string{"name", "one", "two"}, users(t.Context(), ring, "b.a.example.org/acme/app")); diff != "" {
 			t.Errorf("tried (-want +got):\n%s", diff)
 		}
 	})
@@ -256,15 +256,15 @@ func TestOrder(t *testing.T) {
 				want = append(want, user)
 			}
 		}
-		if diff := cmp.Diff(want, users(credential.NewRing(configs...), at)); diff != "" {
+		if diff := cmp.Diff(want, users(t.Context(), credential.NewRing(configs...), at)); diff != "" {
 			t.Errorf("tried (-want +got):\n%s", diff)
 		}
 	})
 	t.Run("the zero values", func(t *testing.T) {
-		if got := (credential.Ring{}).For(at); len(got) != 0 {
+		if got := (credential.Ring{}).For(t.Context(), at); len(got) != 0 {
 			t.Errorf("%d credentials of nothing", len(got))
 		}
-		if got := credential.NewRing(credential.Config{}).For(at); len(got) != 0 {
+		if got := credential.NewRing(credential.Config{}).For(t.Context(), at); len(got) != 0 {
 			t.Errorf("%d credentials of an empty Secret", len(got))
 		}
 	})
@@ -279,7 +279,7 @@ func TestIdentify(t *testing.T) {
 		for _, secret := range secrets {
 			configs = append(configs, parse(t, secret))
 		}
-		return identifier.Identify(credential.NewRing(configs...), at)
+		return identifier.Identify(t.Context(), credential.NewRing(configs...), at)
 	}
 	one := func(user, pass string) string {
 		return fmt.Sprintf(`{"auths":{"registry.example":{"username":%q,"password":%q}}}`, user, pass)
@@ -328,7 +328,7 @@ func TestIdentify(t *testing.T) {
 		t.Errorf("identity of none that matches = %q, want %q", got, credential.Anonymous)
 	}
 	ring := credential.NewRing(parse(t, one("user", password)))
-	if credential.NewIdentifier([]byte("fedcba9876543210")).Identify(ring, at) == base {
+	if credential.NewIdentifier([]byte("fedcba9876543210")).Identify(t.Context(), ring, at) == base {
 		t.Error("another key, the same identity: it can be computed by anyone")
 	}
 }
@@ -358,14 +358,14 @@ func TestSource(t *testing.T) {
 				if err != nil {
 					t.Error(err)
 				}
-				if diff := cmp.Diff([]string{"own", "more"}, users(ring, "registry.example/x")); diff != "" {
+				if diff := cmp.Diff([]string{"own", "more"}, users(t.Context(), ring, "registry.example/x")); diff != "" {
 					t.Errorf("tried (-want +got):\n%s", diff)
 				}
 			})
 		}
 		group.Wait()
 		ring, err := source.Ring(t.Context())
-		if diff := cmp.Diff([]string{"own"}, users(ring, "registry.example/x")); err != nil || diff != "" {
+		if diff := cmp.Diff([]string{"own"}, users(t.Context(), ring, "registry.example/x")); err != nil || diff != "" {
 			t.Errorf("without more: %v (-want +got):\n%s", err, diff)
 		}
 		if n := loads.Load(); n != 1 {
@@ -382,7 +382,7 @@ func TestSource(t *testing.T) {
 			return found, errors.New("malformed")
 		})
 		for range 2 {
-			if ring, err := source.Ring(t.Context()); err == nil || len(ring.For("registry.example/x")) != 0 {
+			if ring, err := source.Ring(t.Context()); err == nil || len(ring.For(t.Context(), "registry.example/x")) != 0 {
 				t.Errorf("Ring = %v, %v; want the error alone", ring, err)
 			}
 		}
@@ -403,14 +403,14 @@ func TestSource(t *testing.T) {
 			t.Errorf("error = %v, want %v", err, context.Canceled)
 		}
 		ring, err := source.Ring(t.Context())
-		if diff := cmp.Diff([]string{"own"}, users(ring, "registry.example/x")); err != nil || diff != "" {
+		if diff := cmp.Diff([]string{"own"}, users(t.Context(), ring, "registry.example/x")); err != nil || diff != "" {
 			t.Errorf("afterwards: %v (-want +got):\n%s", err, diff)
 		}
 	})
 	t.Run("none", func(t *testing.T) {
 		source := credential.None()
 		ring, err := source.Ring(t.Context())
-		if err != nil || len(ring.For("registry.example/x")) != 0 || len(source.Warnings()) != 0 {
+		if err != nil || len(ring.For(t.Context(), "registry.example/x")) != 0 || len(source.Warnings()) != 0 {
 			t.Errorf("None gives %v, %v, %v", ring, err, source.Warnings())
 		}
 	})
@@ -454,7 +454,7 @@ func FuzzParse(f *testing.F) {
 			if strings.Contains(host, "evil") || strings.HasSuffix(repository, "/") || host == repository {
 				return
 			}
-			for _, auth := range ring.For(other) {
+			for _, auth := range ring.For(t.Context(), other) {
 				// A key for the path above covers what is below it.
 				if !strings.HasPrefix(other, host+"/") {
 					t.Errorf("%q is shown to %q", auth.Username, other)

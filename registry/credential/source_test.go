@@ -39,13 +39,13 @@ func TestSourceOrder(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if diff := cmp.Diff([]string{"pod", "pod2", "rule", "account", "user"}, users(ring, "a.io/x")); diff != "" {
+		if diff := cmp.Diff([]string{"pod", "pod2", "rule", "account", "user"}, users(t.Context(), ring, "a.io/x")); diff != "" {
 			t.Errorf("tried (-want +got):\n%s", diff)
 		}
 		if ring, err = s.Ring(t.Context()); err != nil {
 			t.Fatal(err)
 		}
-		if diff := cmp.Diff([]string{"pod", "pod2", "account", "user"}, users(ring, "a.io/x")); diff != "" {
+		if diff := cmp.Diff([]string{"pod", "pod2", "account", "user"}, users(t.Context(), ring, "a.io/x")); diff != "" {
 			t.Errorf("tried (-want +got):\n%s", diff)
 		}
 	}
@@ -67,7 +67,7 @@ func TestSourceBounds(t *testing.T) {
 	}
 	want := []string{"pod0", "pod1", "pod2", "pod3", "pod4", "pod5", "pod6", "rule"}
 	for range 2 {
-		if diff := cmp.Diff(want, users(ring, "a.io/x")); diff != "" {
+		if diff := cmp.Diff(want, users(t.Context(), ring, "a.io/x")); diff != "" {
 			t.Errorf("tried (-want +got):\n%s", diff)
 		}
 	}
@@ -79,8 +79,8 @@ func TestSourceBounds(t *testing.T) {
 	}
 	// Exactly eight are not too many.
 	eight := source(credential.Found{Configs: many(8, "pod"), Last: many(8, "pod")})
-	if ring, err = eight.Ring(t.Context()); err != nil || len(ring.For("a.io/x")) != 8 || len(eight.Warnings()) > 0 {
-		t.Errorf("%d credentials, %v, warnings %q", len(ring.For("a.io/x")), err, eight.Warnings())
+	if ring, err = eight.Ring(t.Context()); err != nil || len(ring.For(t.Context(), "a.io/x")) != 8 || len(eight.Warnings()) > 0 {
+		t.Errorf("%d credentials, %v, warnings %q", len(ring.For(t.Context(), "a.io/x")), err, eight.Warnings())
 	}
 }
 
@@ -89,7 +89,7 @@ func TestChain(t *testing.T) {
 	t.Parallel()
 	var mu sync.Mutex
 	var asked []string
-	s := credential.None().Then(credential.FromChain(func(host, path string) (authn.AuthConfig, error) {
+	s := credential.None().Then(credential.FromChain(func(_ context.Context, host, path string) (authn.AuthConfig, error) {
 		mu.Lock()
 		defer mu.Unlock()
 		asked = append(asked, host+" "+path)
@@ -111,11 +111,11 @@ func TestChain(t *testing.T) {
 				t.Error(err)
 				return
 			}
-			if diff := cmp.Diff([]string{"rule", "helped"}, users(ring, "a.io/x/y")); diff != "" {
+			if diff := cmp.Diff([]string{"rule", "helped"}, users(t.Context(), ring, "a.io/x/y")); diff != "" {
 				t.Errorf("tried (-want +got):\n%s", diff)
 			}
 			for _, repository := range []string{"b.io/x", "broken.io/x"} {
-				if got := identifier.Identify(ring, repository); got != credential.Anonymous {
+				if got := identifier.Identify(t.Context(), ring, repository); got != credential.Anonymous {
 					t.Errorf("%s: identity %q", repository, got)
 				}
 			}
@@ -159,7 +159,7 @@ func TestParseSecret(t *testing.T) {
 			if (err != nil) != (test.fails != "") || err != nil && (!strings.Contains(err.Error(), test.fails) || strings.Contains(err.Error(), "s3cret")) {
 				t.Fatalf("error %v, want %q", err, test.fails)
 			}
-			if diff := cmp.Diff(test.users, users(credential.NewRing(config), "a.io/x")); diff != "" {
+			if diff := cmp.Diff(test.users, users(t.Context(), credential.NewRing(config), "a.io/x")); diff != "" {
 				t.Errorf("credentials (-want +got):\n%s", diff)
 			}
 		})
