@@ -22,6 +22,7 @@ const module = "github.com/pratique-dev/pratique/"
 var mayImport = map[string][]string{
 	"reference":             {},
 	"registry/credential":   {"reference"},
+	"registry/cloud":        {"registry/credential"},
 	"api/v1alpha1":          {},
 	"policy":                {"reference", "registry/credential"},
 	"registry":              {"policy", "reference", "registry/credential"},
@@ -40,8 +41,9 @@ var mayImport = map[string][]string{
 var programs = []string{"cmd/", "bench"}
 
 // dials lists the packages by which one reaches a network, and the rooms that
-// may import them: registry asks registries, the webhook and the server are
-// asked, the rest talks to the API server through its client.
+// may import them: registry asks registries, registry/cloud the cloud's token
+// services, the webhook and the server are asked, the rest talks to the API
+// server through its client.
 var dials = map[string][]string{
 	"net":                {"internal/server", "registry"},
 	"net/http":           {"internal/server", "registry", "webhook"},
@@ -51,6 +53,9 @@ var dials = map[string][]string{
 		"internal/server", "policy/source",
 	},
 	"github.com/google/go-containerregistry/pkg/v1/remote": {"registry"},
+	// The clouds' helpers dial by themselves.
+	"github.com/google/go-containerregistry/pkg/authn/k8schain": {"registry/cloud"},
+	"github.com/google/go-containerregistry/pkg/v1/google":      {"registry/cloud"},
 }
 
 type goPackage struct {

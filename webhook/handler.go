@@ -41,7 +41,8 @@ type Surroundings interface {
 	// Namespace describes the namespace of a request.
 	Namespace(ctx context.Context, name string) policy.Namespace
 	// Credentials finds an object's pull secrets, and its ServiceAccount's, in
-	// one namespace.
+	// one namespace, and what there is for every object, also for one that has
+	// no namespace and names nothing.
 	Credentials(names credential.Names) *credential.Source
 }
 
@@ -241,10 +242,11 @@ func (h *Handler) question(ctx context.Context, r *request, s subject) (policy.Q
 	if r.Namespace != "" {
 		q.Namespace = h.Surroundings.Namespace(ctx, r.Namespace)
 	}
-	q.Credentials = credential.None()
-	if names := h.names(r, s); names.Namespace != "" {
-		q.Credentials = h.Surroundings.Credentials(names)
+	names := h.names(r, s)
+	if names.Namespace == "" {
+		names = credential.Names{} // it has none of its own; the surroundings may have some for everybody
 	}
+	q.Credentials = h.Surroundings.Credentials(names)
 	return q, nil
 }
 

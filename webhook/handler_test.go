@@ -325,6 +325,11 @@ func TestSurroundings(t *testing.T) {
 			ask{group: "pkg.crossplane.io", version: "v1", kind: "Provider", namespace: "-", object: `{"metadata":{"namespace":"victim"},"spec":{"package":"a.io/x","packagePullSecrets":[{"name":"p"}]}}`},
 			"set; secrets crossplane-system [p] ",
 		},
+		// Nothing of its own, in no namespace: what is left is for everybody.
+		"cluster-scoped without Secrets": {
+			ask{group: "acme.example", version: "v1", kind: "Plain", namespace: "-", object: `{"metadata":{"namespace":"victim"},"spec":{"image":"a.io/x","imagePullSecrets":[{"name":"p"}]}}`},
+			"set; secrets  [] ",
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

@@ -70,6 +70,7 @@ type registryFlags struct {
 	caFile               string
 	allowCIDRs, denyCIDR []string
 	insecure             []string
+	clouds               bool
 }
 
 func (f *registryFlags) register(flags *pflag.FlagSet) {
@@ -78,6 +79,7 @@ func (f *registryFlags) register(flags *pflag.FlagSet) {
 		"address `ranges` where registries may be, although they are refused by default (loopback, link-local, metadata services)")
 	flags.StringSliceVar(&f.denyCIDR, "registry-deny-cidrs", nil, "address `ranges` where registries are never asked")
 	flags.StringSliceVar(&f.insecure, "insecure-registries", nil, "registries, as `host[:port]`, that are asked over plain HTTP")
+	flags.BoolVar(&f.clouds, "cloud-credentials", true, "ask the cloud that Pratique runs in for credentials of its own registries (AWS, Google, Azure)")
 }
 
 func (f *registryFlags) options() (registry.Options, error) {

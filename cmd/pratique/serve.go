@@ -128,7 +128,7 @@ func (f *serveFlags) run(ctx context.Context) error {
 	stdlog.SetFlags(0)
 	stdlog.SetOutput(server.NewErrorLog(log, registerer))
 	settings := settings{
-		registry: registryOptions, server: f.policyFlags.server, namespace: f.namespace,
+		registry: registryOptions, server: f.policyFlags.server, namespace: f.namespace, clouds: f.clouds,
 		cache: cache.Options{StaleFor: cmp.Or(f.staleTags, -1)}, pathsFlag: "--policies", writes: true,
 	}
 	if f.policies != "" {

@@ -6,6 +6,7 @@ package main
 import (
 	"context"
 	"errors"
+	"sync"
 
 	"github.com/google/go-containerregistry/pkg/authn"
 	"github.com/google/go-containerregistry/pkg/name"
@@ -24,34 +25,57 @@ var (
 // and podman find them: in config.json or by the helper program that it names
 // for the host, run for the repositories that are asked about and no others.
 func userCredentials() credential.Config {
-	return credential.FromChain(func(ctx context.Context, host, path string) (authn.AuthConfig, error) {
-		repository, err := name.NewRepository(host + "/" + path)
+	keychain := &userKeychain{asked: map[string]*userAnswer{}}
+	return credential.FromChain(keychain.find)
+}
+
+// userKeychain asks once for each repository and remembers the answer: a command
+// runs for one user and not for long.
+type userKeychain struct {
+	mu    sync.Mutex
+	asked map[string]*userAnswer
+}
+
+type userAnswer struct {
+	done chan struct{} // closed once the rest is there
+	auth authn.AuthConfig
+	err  error
+}
+
+func (k *userKeychain) find(ctx context.Context, host, path string) (authn.AuthConfig, error) {
+	repository, err := name.NewRepository(host + "/" + path)
+	if err != nil {
+		return authn.AuthConfig{}, errUserConfig // not reached: it was parsed before
+	}
+	got := k.ask(ctx, repository)
+	select {
+	case <-got.done:
+		return got.auth, got.err
+	case <-ctx.Done():
+		return authn.AuthConfig{}, errHelperLate
+	}
+}
+
+// ask has the question asked, unless it was before.
+func (k *userKeychain) ask(ctx context.Context, repository name.Repository) *userAnswer {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	got, ok := k.asked[repository.Name()]
+	if ok {
+		return got
+	}
+	got = &userAnswer{done: make(chan struct{}), err: errUserConfig}
+	k.asked[repository.Name()] = got
+	// A helper may wait for a person, and cannot be told to stop.
+	go func() {
+		defer close(got.done)
+		authenticator, err := authn.Resolve(ctx, authn.DefaultKeychain, repository)
 		if err != nil {
-			return authn.AuthConfig{}, errUserConfig // not reached: it was parsed before
+			return
 		}
-		type answer struct {
-			auth *authn.AuthConfig
-			err  error
+		if auth, err := authn.Authorization(ctx, authenticator); err == nil {
+			got.auth, got.err = *auth, nil
 		}
-		// A helper may wait for a person, and cannot be told to stop.
-		answered := make(chan answer, 1)
-		go func() {
-			authenticator, err := authn.Resolve(ctx, authn.DefaultKeychain, repository)
-			if err != nil {
-				answered <- answer{err: err}
-				return
-			}
-			auth, err := authn.Authorization(ctx, authenticator)
-			answered <- answer{auth, err}
-		}()
-		select {
-		case got := <-answered:
-			if got.err != nil {
-				return authn.AuthConfig{}, errUserConfig
-			}
-			return *got.auth, nil
-		case <-ctx.Done():
-			return authn.AuthConfig{}, errHelperLate
-		}
-	})
+	}()
+	return got
 }

@@ -52,10 +52,12 @@ that KUBECONFIG, or else ~/.kube/config, leads to; or, with -f, those in files.
 Nothing is written to the cluster.
 
 Registries are shown the credentials of --pull-secret, of the ImageConfig and of
---service-account, in this order. With neither of the two flags your own come
-last: those of ~/.docker/config.json, or of the folder that DOCKER_CONFIG names,
-and of the credential helper that it names for the registry. Turn that off with
---user-credentials=false to see what the webhook would see.
+--service-account, in this order, and then those that the cloud gives the machine
+that this runs on for registries of its own. With neither of the two flags your
+own come last: those of ~/.docker/config.json, or of the folder that DOCKER_CONFIG
+names, and of the credential helper that it names for the registry. Turn that off
+with --user-credentials=false, and the cloud's, for which your Docker
+configuration is read too, with --cloud-credentials=false.
 
 Exit codes: 0 accepted or skipped, 1 rejected, 2 usage or configuration error,
 3 inconclusive. The weightiest verdict decides: Rejected before Inconclusive.
@@ -135,7 +137,8 @@ func (f *verifyFlags) run(c *cobra.Command, images []string) error {
 		return err
 	}
 	parts, err := wire(ctx, settings{
-		registry: options, server: f.policyFlags.server, namespace: f.namespace, paths: f.files, pathsFlag: "-f",
+		registry: options, server: f.policyFlags.server, namespace: f.namespace, clouds: f.clouds,
+		paths: f.files, pathsFlag: "-f",
 	}, prometheus.NewRegistry())
 	if err != nil {
 		return err
@@ -178,10 +181,13 @@ func (r rules) await(ctx context.Context) error {
 }
 
 func (f *verifyFlags) question(ctx context.Context, r rules, images []string) policy.Question {
-	q := policy.Question{Set: r.Set(), Pods: true, Images: make([]policy.Asked, len(images)), Credentials: credential.None()}
+	q := policy.Question{
+		Set: r.Set(), Images: make([]policy.Asked, len(images)), Pods: true,
+		// Without a namespace nothing is named either.
+		Credentials: r.Credentials(credential.Names{Namespace: f.in, PullSecrets: f.pullSecret, ServiceAccount: f.account}),
+	}
 	if f.in != "" {
 		q.Namespace = r.Namespace(ctx, f.in)
-		q.Credentials = r.Credentials(credential.Names{Namespace: f.in, PullSecrets: f.pullSecret, ServiceAccount: f.account})
 	}
 	// Who names some wants to know whether those are enough.
 	if f.ownConfig && len(f.pullSecret) == 0 && f.account == "" {

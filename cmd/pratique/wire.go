@@ -24,12 +24,15 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
 
+	"github.com/pratique-dev/pratique/api/v1alpha1"
 	"github.com/pratique-dev/pratique/internal/election"
 	"github.com/pratique-dev/pratique/internal/metrics"
 	"github.com/pratique-dev/pratique/policy"
 	"github.com/pratique-dev/pratique/policy/cache"
 	"github.com/pratique-dev/pratique/policy/source"
 	"github.com/pratique-dev/pratique/registry"
+	"github.com/pratique-dev/pratique/registry/cloud"
+	"github.com/pratique-dev/pratique/registry/credential"
 	"github.com/pratique-dev/pratique/webhook"
 )
 
@@ -39,6 +42,8 @@ const leaseName = "pratique"
 // rules are where the policies come from: a cluster, or files.
 type rules struct {
 	webhook.Surroundings
+	// clouds are asked for credentials after all others; nil for none.
+	clouds *cloud.Keychain
 	// run keeps them up to date until ctx ends.
 	run func(ctx context.Context) error
 	// ready reports why there are none yet.
@@ -48,6 +53,16 @@ type rules struct {
 	refused <-chan error
 	// imageConfigs is how many the files held when they were first read.
 	imageConfigs int
+}
+
+// Credentials finds those of an object, and last the cloud's. Those are
+// Pratique's own, whatever the object is and wherever it says its are.
+func (r rules) Credentials(names credential.Names) *credential.Source {
+	found := r.Surroundings.Credentials(names)
+	if r.clouds == nil {
+		return found
+	}
+	return found.Then(r.clouds.Any())
 }
 
 // parts is everything that a server or a command consists of.
@@ -62,6 +77,8 @@ type settings struct {
 	registry registry.Options
 	server   policy.Server
 	cache    cache.Options
+	// clouds says that the cloud is asked for credentials of its registries.
+	clouds bool
 	// namespace is Pratique's own.
 	namespace string
 	// paths are the files that hold the policies; without any a cluster does.
@@ -103,11 +120,19 @@ func wire(ctx context.Context, s settings, registerer prometheus.Registerer) (*p
 	p.metrics.Sizes(cached.Sizes)
 	p.decider = &policy.Decider{Server: s.server, Resolver: cached, Engine: cached}
 	compiler := source.Compiler{Signatures: client}
+	var clouds *cloud.Keychain
+	if s.clouds {
+		if clouds, err = cloud.New(ctx); err != nil {
+			return nil, err
+		}
+		compiler.Clouds = func(p v1alpha1.CredentialProvider) credential.Config { return clouds.Of(cloud.Provider(p)) }
+	}
 	if len(s.paths) > 0 {
 		p.rules, err = fileRules(compiler, s)
 	} else {
 		p.rules, err = clusterRules(ctx, config, compiler, s)
 	}
+	p.rules.clouds = clouds
 	return p, err
 }
 

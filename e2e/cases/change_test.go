@@ -172,8 +172,6 @@ func TestNotSupported(t *testing.T) {
   verification:
     provider: Cosign
     cosign: {authorities: [{name: a, key: {data: KEY}, ctlog: {}}]}`, "ctlog"},
-		"cloud": {`
-  registry: {authentication: {provider: AWS}}`, "provider"},
 		// One authority that this version can use does not make up for the other.
 		"one of two": {`
   verification:

@@ -57,6 +57,9 @@ func wrong(reason, format string, args ...any) *mistake {
 type Compiler struct {
 	// Signatures is where the compiled rules look for signatures.
 	Signatures cosign.Source
+	// Clouds returns the credentials that a cloud gives for its registries. Nil
+	// means that none is asked.
+	Clouds func(v1alpha1.CredentialProvider) credential.Config
 
 	// namespace is Pratique's own, for messages.
 	namespace string
@@ -134,7 +137,7 @@ func (c *compilation) run() Compiled {
 		c.problems = append(c.problems, wrong(v1alpha1.ReasonNotSupported, "%s: not supported by this version", path))
 	}
 	c.rewrite()
-	c.pullSecret()
+	c.authentication()
 	if len(c.problems) == 0 && c.config.Spec.Verification != nil {
 		c.verification()
 	}
@@ -218,12 +221,20 @@ func (c *compilation) matchNamespaces() {
 	}
 }
 
-// pullSecret reads the credentials that the rule brings. A rule whose secret is
-// missing is still the one that is selected, so that a shorter prefix's secret
-// does not step in.
-func (c *compilation) pullSecret() {
+// authentication reads the credentials that the rule brings. A rule whose secret
+// is missing, or whose cloud is not asked, is still the one that is selected, so
+// that a shorter prefix's secret does not step in.
+func (c *compilation) authentication() {
 	registry := c.config.Spec.Registry
-	if registry == nil || registry.Authentication == nil || registry.Authentication.PullSecretRef == nil {
+	if registry == nil || registry.Authentication == nil {
+		return
+	}
+	if provider := registry.Authentication.Provider; provider != "" && provider != v1alpha1.ProviderGeneric {
+		c.rule.Authentication = &policy.Authentication{}
+		c.cloud(provider)
+		return
+	}
+	if registry.Authentication.PullSecretRef == nil {
 		return
 	}
 	const path = "spec.registry.authentication.pullSecretRef"
@@ -240,6 +251,16 @@ func (c *compilation) pullSecret() {
 		return
 	}
 	c.rule.Authentication.Credentials = config
+}
+
+// cloud reads the credentials of a rule that names a cloud in place of a secret.
+func (c *compilation) cloud(provider v1alpha1.CredentialProvider) {
+	if c.compiler.Clouds == nil {
+		c.pullProblems = append(c.pullProblems, wrong(v1alpha1.ReasonNotSupported,
+			"spec.registry.authentication.provider: %s: no cloud is asked for credentials (--cloud-credentials=false)", provider))
+		return
+	}
+	c.rule.Authentication.Credentials = c.compiler.Clouds(provider)
 }
 
 func (c *compilation) secret(path, name string) (*corev1.Secret, *mistake) {

@@ -4,12 +4,16 @@
 package source_test
 
 import (
+	"context"
 	"fmt"
 	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-containerregistry/pkg/authn"
 
+	"github.com/pratique-dev/pratique/api/v1alpha1"
+	"github.com/pratique-dev/pratique/policy/source"
 	"github.com/pratique-dev/pratique/registry/credential"
 )
 
@@ -92,4 +96,55 @@ func TestServiceAccounts(t *testing.T) {
 			}
 		})
 	}
+}
+
+// A cloud that is named is asked in place of a secret, or the ImageConfig says
+// that none is.
+func TestCompileProvider(t *testing.T) {
+	t.Parallel()
+	secrets := ownSecrets(t)
+	fine := compile(t, newObject(t), secrets)
+	asking := compiler
+	asking.Clouds = func(p v1alpha1.CredentialProvider) credential.Config {
+		return credential.FromChain(func(context.Context, string, string) (authn.AuthConfig, error) {
+			return authn.AuthConfig{Username: "of " + string(p), Password: "p"}, nil
+		})
+	}
+	for _, provider := range []string{"AWS", "GCP", "Azure"} {
+		object := newObject(t).set(t, "spec.registry.authentication", map[string]any{"provider": provider})
+		for name, c := range map[string]struct {
+			compiler source.Compiler
+			users    []string
+			reason   string
+			message  string
+		}{
+			"asked":     {asking, []string{"of " + provider}, v1alpha1.ReasonCompiled, "compiled and in force"},
+			"not asked": {compiler, nil, v1alpha1.ReasonNotSupported, "spec.registry.authentication.provider: " + provider + ": no cloud is asked for credentials (--cloud-credentials=false)"},
+		} {
+			compiled, err := c.compiler.Compile(object.raw(t), lookup(secrets))
+			if err != nil || compiled.Ready != (c.users != nil) || compiled.Reason != c.reason || compiled.Message != c.message {
+				t.Errorf("%s, %s: ready %t, reason %q, message %q, %v", provider, name, compiled.Ready, compiled.Reason, compiled.Message, err)
+			}
+			// It is selected in any case, and the images are examined.
+			if compiled.Rule.Authentication == nil {
+				t.Fatalf("%s, %s: the rule brings no credentials", provider, name)
+			}
+			var users []string
+			for _, auth := range credential.NewRing(compiled.Rule.Authentication.Credentials).For(t.Context(), "registry1.com/acme-co/app") {
+				users = append(users, auth.Username)
+			}
+			if diff := cmp.Diff(c.users, users); diff != "" {
+				t.Errorf("%s, %s: credentials (-want +got):\n%s", provider, name, diff)
+			}
+			if v := compiled.Rule.Verification; v == nil || v.Fixed != nil || v.Hash != fine.Rule.Verification.Hash {
+				t.Errorf("%s, %s: verification %+v", provider, name, v)
+			}
+		}
+	}
+	both := newObject(t).set(t, "spec.registry.authentication.provider", "AWS")
+	compiled, err := asking.Compile(both.raw(t), lookup(secrets))
+	if err != nil {
+		t.Fatal(err)
+	}
+	checkHeld(t, compiled, v1alpha1.ReasonInvalid, "pullSecretRef goes with provider Generic only")
 }

@@ -38,7 +38,7 @@ func rulesOf(compiled []Compiled) []*policy.Rule {
 	return rules
 }
 
-// noteConflicts tells ImageConfigs whose pull secret another one's is chosen
+// noteConflicts tells ImageConfigs whose credentials another one's are chosen
 // over: of equal prefixes the first by name (spec section 3).
 func noteConflicts(compiled []Compiled) {
 	first := map[string]string{}
@@ -58,7 +58,7 @@ func noteConflicts(compiled []Compiled) {
 	}
 	for c, prefix := range bringing {
 		if name := first[prefix]; name != c.Rule.Name {
-			c.Message += fmt.Sprintf("; the pull secret of ImageConfig %q comes first for %s, where both apply", name, prefix)
+			c.Message += fmt.Sprintf("; the credentials of ImageConfig %q come first for %s, where both apply", name, prefix)
 		}
 	}
 }

@@ -22,7 +22,6 @@ func unsupported(spec *v1alpha1.ImageConfigSpec) []string {
 		add(r.TLS != nil, "registry.tls")
 		add(r.InsecurePlainHTTP, "registry.insecurePlainHTTP")
 		if a := r.Authentication; a != nil {
-			add(a.Provider != "" && a.Provider != v1alpha1.ProviderGeneric, "registry.authentication.provider")
 			add(len(a.Realms) > 0, "registry.authentication.realms")
 			add(a.Inject != nil, "registry.authentication.inject")
 		}

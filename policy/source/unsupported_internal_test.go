@@ -133,7 +133,8 @@ var used = map[string][2]string{
 	"namespaceSelector.matchExpressions[].key":      {"key: tier", "key: other"},
 	"namespaceSelector.matchExpressions[].operator": {"operator: In", "operator: NotIn"},
 	"namespaceSelector.matchExpressions[].values[]": {"[web]", "[db]"},
-	"mode": {"Enforce", "Audit"},
+	"mode":                             {"Enforce", "Audit"},
+	"registry.authentication.provider": {"{pullSecretRef: {name: pull}}", "{provider: AWS}"},
 	"registry.authentication.pullSecretRef.name":           {"{name: pull}", "{name: absent}"},
 	"rewriteImage.prefix":                                  {"mirror.corp/acme/", "mirror.corp/other/"},
 	"rewriteImage.target":                                  {"target: Pod", "target: Lookup"},
@@ -240,7 +241,6 @@ func TestNotSupported(t *testing.T) {
 	for path, section := range map[string]map[string]any{
 		"spec.registry.tls":                                        {"registry": map[string]any{"tls": map[string]any{"certSecretRef": map[string]any{"name": "tls"}}}},
 		"spec.registry.insecurePlainHTTP":                          {"registry": map[string]any{"insecurePlainHTTP": true}},
-		"spec.registry.authentication.provider":                    auth(map[string]any{"provider": "AWS"}),
 		"spec.registry.authentication.realms":                      auth(map[string]any{"pullSecretRef": pull, "realms": []any{"auth.io"}}),
 		"spec.registry.authentication.inject":                      auth(map[string]any{"pullSecretRef": pull, "inject": map[string]any{}}),
 		"spec.verification.provider: ContainersPolicy":             {"verification": map[string]any{"provider": "ContainersPolicy", "containersPolicy": map[string]any{"requirements": []any{map[string]any{"type": "reject"}}}}},

@@ -48,11 +48,11 @@ const (
 	maxPerHost = 8
 )
 
-// Config is the credentials of one Secret. The zero value has none.
+// Config is the credentials of one Secret, or of a chain. The zero value has none.
 type Config struct {
 	entries []entry
 	// chain is asked instead, for what is in no Secret.
-	chain *chain
+	chain Ask
 }
 
 type entry struct {
@@ -240,7 +240,7 @@ func (r Ring) note(warning string) {
 func (c Config) matching(ctx context.Context, host, below string, note func(string)) iter.Seq[authn.AuthConfig] {
 	return func(yield func(authn.AuthConfig) bool) {
 		if c.chain != nil {
-			if auth, ok := c.chain.ask(ctx, host, below, note); ok {
+			if auth, ok := c.chain.find(ctx, host, below, note); ok {
 				yield(auth)
 			}
 			return

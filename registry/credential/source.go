@@ -11,7 +11,7 @@ import (
 )
 
 // Names says where an object's credentials are to be looked for: in one
-// namespace, and nowhere else.
+// namespace, and nowhere else. The zero value is an object that has none.
 type Names struct {
 	Namespace   string
 	PullSecrets []string // that the object names itself
@@ -34,7 +34,8 @@ type Source struct {
 // Found is what a Source found.
 type Found struct {
 	Configs []Config // the object's own
-	// Last are tried after those that the selected rule brings.
+	// Last are tried after those that the selected rule brings: the
+	// ServiceAccount's, and then what Then added.
 	Last     []Config
 	Warnings []string // what was named and is missing
 }
@@ -70,8 +71,14 @@ func (s *Source) Ring(ctx context.Context, more ...Config) (Ring, error) {
 		return Ring{}, s.err
 	}
 	all := slices.Concat(s.got.Configs, more, s.got.Last)
-	if len(all) > MaxSecrets {
-		return Ring{}, fmt.Errorf("%d pull secrets, the ImageConfig's among them, of which at most %d are read", len(all), MaxSecrets)
+	secrets := 0
+	for _, c := range all {
+		if c.chain == nil {
+			secrets++
+		}
+	}
+	if secrets > MaxSecrets {
+		return Ring{}, fmt.Errorf("%d pull secrets, the ImageConfig's among them, of which at most %d are read", secrets, MaxSecrets)
 	}
 	return Ring{configs: all, warn: s.note}, nil
 }

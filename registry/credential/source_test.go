@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -84,7 +85,8 @@ func TestSourceBounds(t *testing.T) {
 	}
 }
 
-// Outside of Secrets it is asked once for a repository, and for no other.
+// Outside of Secrets it is asked for what a request is about, and nothing is
+// remembered: who answers does that.
 func TestChain(t *testing.T) {
 	t.Parallel()
 	var mu sync.Mutex
@@ -122,11 +124,35 @@ func TestChain(t *testing.T) {
 		})
 	}
 	group.Wait()
-	if len(asked) != 3 {
-		t.Errorf("asked for %q", asked)
+	slices.Sort(asked)
+	if diff := cmp.Diff([]string{"a.io x/y", "b.io x", "broken.io x"}, slices.Compact(slices.Clone(asked))); diff != "" || len(asked) != 3*8 {
+		t.Errorf("asked %d times for (-want +got):\n%s", len(asked), diff)
 	}
 	if diff := cmp.Diff([]string{"no credential for broken.io: the helper failed"}, s.Warnings()); diff != "" {
 		t.Errorf("warnings (-want +got):\n%s", diff)
+	}
+}
+
+// What is in no Secret does not count as one.
+func TestChainIsNoSecret(t *testing.T) {
+	t.Parallel()
+	chain := credential.FromChain(func(context.Context, string, string) (authn.AuthConfig, error) {
+		return authn.AuthConfig{Username: "helped", Password: password}, nil
+	})
+	sixteen := make([]credential.Config, credential.MaxSecrets)
+	for i := range sixteen {
+		sixteen[i] = parse(t, auths(entry("b.io", "u")))
+	}
+	s := source(credential.Found{Configs: sixteen}).Then(chain)
+	ring, err := s.Ring(t.Context(), chain)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff([]string{"helped"}, users(t.Context(), ring, "a.io/x")); diff != "" {
+		t.Errorf("tried (-want +got):\n%s", diff)
+	}
+	if _, err := s.Ring(t.Context(), sixteen[0], chain); err == nil || !strings.Contains(err.Error(), "17 pull secrets") {
+		t.Errorf("17 Secrets: %v", err)
 	}
 }
 
