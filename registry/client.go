@@ -35,6 +35,7 @@ var manifestTypes = strings.Join([]string{
 
 // Client asks registries. It is safe for concurrent use.
 type Client struct {
+	ways       *ways
 	sessions   *sessions
 	identifier credential.Identifier
 	referrers  *lacking
@@ -47,11 +48,11 @@ func New(o Options) (*Client, error) {
 	if _, err := rand.Read(key); err != nil {
 		return nil, fmt.Errorf("making the key of credential identities: %w", err)
 	}
-	transport, err := newRoundTripper(o)
+	ways, err := newWays(o)
 	if err != nil {
 		return nil, err
 	}
-	sessions, err := newSessions(transport)
+	sessions, err := newSessions()
 	if err != nil {
 		return nil, err
 	}
@@ -63,17 +64,28 @@ func New(o Options) (*Client, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Client{sessions: sessions, identifier: credential.NewIdentifier(key), referrers: lacking, places: places}, nil
+	return &Client{
+		ways: ways, sessions: sessions, identifier: credential.NewIdentifier(key), referrers: lacking, places: places,
+	}, nil
 }
 
 // Identify returns the identity of the credentials that an image is asked for
-// with.
+// with, and of the way that it is asked on: whom another way leads to may have
+// said something else.
 func (c *Client) Identify(ctx context.Context, image policy.Image) (credential.Identity, error) {
+	terms, err := c.terms(image)
+	if err != nil {
+		return "", err
+	}
 	ring, err := image.Ring(ctx)
 	if err != nil {
 		return "", &Error{Reason: policy.ReasonCredentials, Message: err.Error(), cause: err}
 	}
-	return c.identifier.Identify(ctx, ring, image.Reference.Repository()), nil
+	identity := c.identifier.Identify(ctx, ring, image.Reference.Repository())
+	if terms.key != "" {
+		identity += credential.Identity(" " + terms.key)
+	}
+	return identity, nil
 }
 
 // Resolve implements [policy.Resolver] by one HEAD request, or a GET where the

@@ -271,7 +271,7 @@ func TestTokenFailures(t *testing.T) {
 			r.SignLegacy(t, image, registrytest.NewKey(t, registrytest.ECDSAP256))
 			r.Fault(path("/token"), fault)
 			client := newClient(t, r)
-			it := askedImage(t, image, secret(r.Host(), "user", "s3cret"))
+			it := shownImage(t, image, secret(r.Host(), "user", "s3cret"))
 			_, err := client.Resolve(t.Context(), it)
 			var got *registry.Error
 			if !errors.As(err, &got) || got.Reason == policy.ReasonNotFound {

@@ -31,7 +31,7 @@ func TestCredentialsInOrder(t *testing.T) {
 			for range 3 {
 				r.SignLegacy(t, image, key)
 			}
-			it := askedImage(t, image,
+			it := shownImage(t, image,
 				secret(r.Host(), "first", "wrong"),
 				secret("elsewhere.example", "never", "shown"),
 				secret(r.Host(), "good", "right"),
@@ -96,7 +96,7 @@ func TestCredentialsAllRefused(t *testing.T) {
 				"for other hosts": {secret("elsewhere.example", "good", "right"), secret(r.Host()+"0", "good", "right")},
 				"for other paths": {secret(r.Host()+"/acme/ap", "good", "right"), secret(r.Host()+"/other", "good", "right")},
 			} {
-				_, err := client.Resolve(t.Context(), askedImage(t, image, secrets...))
+				_, err := client.Resolve(t.Context(), shownImage(t, image, secrets...))
 				wantError(t, err, policy.ReasonUnauthorized, r.Host())
 				if err != nil && strings.Contains(err.Error(), "wr0ng") {
 					t.Errorf("%s: message = %q, want no password in it", name, err)
@@ -119,11 +119,11 @@ func TestCredentialsHiddenBehindNotFound(t *testing.T) {
 	r.Fault(registrytest.Manifest("acme/app").And(hidden), registrytest.Status(404))
 	client := newClient(t, r)
 	secrets := []string{secret(r.Host(), "first", "right"), secret(r.Host(), "second", "right")}
-	if got, err := client.Resolve(t.Context(), askedImage(t, image, secrets...)); err != nil || got.Digest != image.Digest {
+	if got, err := client.Resolve(t.Context(), shownImage(t, image, secrets...)); err != nil || got.Digest != image.Digest {
 		t.Fatalf("Resolve = %+v, %v; want what the second may see", got, err)
 	}
 	r.Reset()
-	_, err := client.Resolve(t.Context(), asked(t, image.Name()+":missing", "", secrets...))
+	_, err := client.Resolve(t.Context(), shown(t, image.Name()+":missing", "", secrets...))
 	wantError(t, err, policy.ReasonNotFound, r.Host())
 	for _, request := range r.Requests() {
 		if userOf(request) != "second" {
@@ -138,7 +138,7 @@ func TestCredentialsStopAtAnAnswer(t *testing.T) {
 	r := registrytest.New(t, registrytest.WithBasicAuth("first", "right"), registrytest.WithBasicAuth("second", "right"))
 	image := r.PushImage(t, "acme/app:v1")
 	r.Fault(registrytest.Manifest("acme/app"), registrytest.Status(500))
-	_, err := newClient(t, r).Resolve(t.Context(), askedImage(t, image, secret(r.Host(), "first", "right"), secret(r.Host(), "second", "right")))
+	_, err := newClient(t, r).Resolve(t.Context(), shownImage(t, image, secret(r.Host(), "first", "right"), secret(r.Host(), "second", "right")))
 	wantError(t, err, policy.ReasonRegistryError, r.Host())
 	for _, request := range r.Requests() {
 		if userOf(request) == "second" {
@@ -157,7 +157,7 @@ func TestCredentialsStayAtTheirHost(t *testing.T) {
 			image := r.PushImage(t, "acme/app:v1")
 			r.Fault(registrytest.Method("HEAD"), answer(200, ""))
 			r.Fault(registrytest.Manifest("acme/app"), registrytest.Redirect("http://"+other.Host()))
-			got, err := newClient(t, r, other).Resolve(t.Context(), askedImage(t, image, secret(r.Host(), "user", "s3cret")))
+			got, err := newClient(t, r, other).Resolve(t.Context(), shownImage(t, image, secret(r.Host(), "user", "s3cret")))
 			if err != nil || got.Digest != image.Digest {
 				t.Errorf("Resolve = %+v, %v; want the redirect followed", got, err)
 			}
@@ -168,7 +168,7 @@ func TestCredentialsStayAtTheirHost(t *testing.T) {
 			r := registrytest.New(t, with("user", "s3cret"))
 			image := r.PushImage(t, "acme/app:v1")
 			r.Fault(registrytest.Manifest("acme/app"), registrytest.Redirect("http://"+other.Host()))
-			client, it := newClient(t, r, other), askedImage(t, image, secret(r.Host(), "user", "s3cret"))
+			client, it := newClient(t, r, other), shownImage(t, image, secret(r.Host(), "user", "s3cret"))
 			_, err := client.Resolve(t.Context(), it)
 			wantError(t, err, policy.ReasonUnauthorized, r.Host())
 			wantVisited(t, other, true)
@@ -177,7 +177,7 @@ func TestCredentialsStayAtTheirHost(t *testing.T) {
 	t.Run("another port", func(t *testing.T) {
 		other := registrytest.New(t, registrytest.WithBasicAuth("user", "s3cret"))
 		image := other.PushImage(t, "acme/app:v1")
-		_, err := newClient(t, other).Resolve(t.Context(), askedImage(t, image,
+		_, err := newClient(t, other).Resolve(t.Context(), shownImage(t, image,
 			secret("127.0.0.1", "user", "s3cret"), secret("127.0.0.1:1", "user", "s3cret")))
 		wantError(t, err, policy.ReasonUnauthorized, other.Host())
 		wantVisited(t, other, true)
@@ -187,10 +187,10 @@ func TestCredentialsStayAtTheirHost(t *testing.T) {
 		evil := r.PushImage(t, "acme-evil/app:v1")
 		good := r.PushImage(t, "acme/app:v1")
 		client, acme := newClient(t, r), secret(r.Host()+"/acme", "user", "s3cret")
-		_, err := client.Resolve(t.Context(), askedImage(t, evil, acme))
+		_, err := client.Resolve(t.Context(), shownImage(t, evil, acme))
 		wantError(t, err, policy.ReasonUnauthorized, r.Host())
 		wantVisited(t, r, true)
-		if _, err := client.Resolve(t.Context(), askedImage(t, good, acme)); err != nil {
+		if _, err := client.Resolve(t.Context(), shownImage(t, good, acme)); err != nil {
 			t.Errorf("Resolve below the path: %v", err)
 		}
 	})
@@ -199,7 +199,7 @@ func TestCredentialsStayAtTheirHost(t *testing.T) {
 		r := registrytest.New(t)
 		image := r.PushImage(t, "acme/app:v1")
 		r.Fault(registrytest.Any(), registrytest.Challenge(`Bearer realm="http://`+other.Host()+`/token"`))
-		_, err := newClient(t, r, other).Resolve(t.Context(), askedImage(t, image, secret(r.Host(), "user", "s3cret")))
+		_, err := newClient(t, r, other).Resolve(t.Context(), shownImage(t, image, secret(r.Host(), "user", "s3cret")))
 		wantError(t, err, policy.ReasonUnreachable, r.Host())
 		wantVisited(t, other, false)
 	})
@@ -226,12 +226,12 @@ func TestCredentialsAreNotShared(t *testing.T) {
 			r := registrytest.New(t, with("user", "s3cret"))
 			image := r.PushImage(t, "acme/app:v1")
 			client := newClient(t, r)
-			if _, err := client.Resolve(t.Context(), askedImage(t, image, secret(r.Host(), "user", "s3cret"))); err != nil {
+			if _, err := client.Resolve(t.Context(), shownImage(t, image, secret(r.Host(), "user", "s3cret"))); err != nil {
 				t.Fatal(err)
 			}
-			_, err := client.Resolve(t.Context(), askedImage(t, image))
+			_, err := client.Resolve(t.Context(), shownImage(t, image))
 			wantError(t, err, policy.ReasonUnauthorized, r.Host())
-			_, err = client.Resolve(t.Context(), askedImage(t, image, secret(r.Host(), "user", "other")))
+			_, err = client.Resolve(t.Context(), shownImage(t, image, secret(r.Host(), "user", "other")))
 			wantError(t, err, policy.ReasonUnauthorized, r.Host())
 		})
 	}

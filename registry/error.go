@@ -5,6 +5,8 @@ package registry
 
 import (
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"net"
@@ -107,6 +109,9 @@ func briefly(err error) string {
 	if _, ok := errors.AsType[*net.DNSError](err); ok {
 		return "its name does not resolve"
 	}
+	if why := brieflyTLS(err); why != "" {
+		return why
+	}
 	op, ok := errors.AsType[*net.OpError](err)
 	switch {
 	case ok && op.Op == "proxyconnect":
@@ -121,6 +126,27 @@ func briefly(err error) string {
 	default:
 		return "the exchange failed"
 	}
+}
+
+// brieflyTLS names what went wrong between TCP and HTTP, or nothing.
+func brieflyTLS(err error) string {
+	if _, ok := errors.AsType[x509.UnknownAuthorityError](err); ok {
+		return "its certificate is signed by an authority that is not trusted"
+	}
+	if _, ok := errors.AsType[x509.HostnameError](err); ok {
+		return "its certificate is for another name"
+	}
+	if _, ok := errors.AsType[*tls.CertificateVerificationError](err); ok {
+		return "its certificate is not valid"
+	}
+	if errors.Is(err, http.ErrSchemeMismatch) {
+		return "it speaks plain HTTP; to allow that: --insecure-registries, or insecurePlainHTTP in an ImageConfig"
+	}
+	// An alert (RFC 8446, section 6). The request was not answered.
+	if op, ok := errors.AsType[*net.OpError](err); ok && op.Op == "remote error" {
+		return "it ends the TLS connection; it may want another client certificate, or one at all"
+	}
+	return ""
 }
 
 func limitError(host, what string, limit int64) *Error {

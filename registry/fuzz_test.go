@@ -58,7 +58,7 @@ func FuzzDescriptors(f *testing.F) {
 	} {
 		f.Add([]byte(body))
 	}
-	a, err := (&Client{}).accessWith(f.Context(), credential.Ring{}, "registry.example/acme/app")
+	a, err := (&Client{}).accessWith(f.Context(), credential.Ring{}, "registry.example/acme/app", terms{})
 	if err != nil {
 		f.Fatal(err)
 	}

@@ -24,9 +24,11 @@ var errPinged = errors.New("it was asked already")
 // and follows redirects with it; this is where its decisions are held against
 // the rules.
 type login struct {
-	next     http.RoundTripper
-	site     site
-	insecure func(host string) bool
+	next  http.RoundTripper
+	site  site
+	terms terms
+	// own is the registry's host, as requests name it.
+	own string
 	// secret says that there is a credential to keep.
 	secret bool
 	pinged atomic.Bool
@@ -43,6 +45,10 @@ func (l *login) RoundTrip(request *http.Request) (*http.Response, error) {
 		}
 		return nil, err
 	}
+	if l.plain(request.URL.Host) && request.URL.Scheme != "http" {
+		request = request.Clone(request.Context())
+		request.URL.Scheme = "http"
+	}
 	if request.Response == nil && request.URL.Path != pingPath {
 		if !l.made.Load() {
 			l.tokens.serve(request.URL)
@@ -53,26 +59,53 @@ func (l *login) RoundTrip(request *http.Request) (*http.Response, error) {
 	return l.next.RoundTrip(request)
 }
 
+// plain reports whether a host is asked over plain HTTP.
+func (l *login) plain(host string) bool { return l.terms.plain(l.own, host) }
+
 // permits reports why a request may not be sent.
 func (l *login) permits(request *http.Request) error {
 	host := request.URL.Host
 	if err := l.leads(request); err != nil {
 		return err
 	}
-	if request.URL.Path == pingPath && request.Response == nil && l.insecure(host) && l.pinged.Swap(true) {
-		// The library asks local addresses twice, over HTTPS and HTTP. Both
-		// would be the same request here.
+	switch {
+	case l.again(request):
 		return errPinged
-	}
-	if l.secret && shows(request) && !l.site.includes(host) {
+	case request.URL.Scheme == "http" && !l.plain(host):
+		return &Error{
+			Reason:  policy.ReasonUnreachable,
+			Message: fmt.Sprintf("%s would be asked over plain HTTP; to allow that: --insecure-registries", clipped(host)),
+		}
+	case !l.secret || !shows(request):
+		return nil
+	case !l.site.includes(host):
 		return l.site.refusal(host)
+	case l.plain(host) && (!l.terms.plainHTTP || !l.site.own(host)):
+		return &Error{
+			Reason: policy.ReasonUnauthorized,
+			Message: fmt.Sprintf("%s wants its credentials shown at %s over plain HTTP: not done; for the registry's own site %s",
+				l.site.registry, clipped(host), allowsPlainHTTP),
+		}
 	}
 	return nil
 }
 
+// again reports whether a request is the library's own second ping: it asks
+// local addresses over HTTPS, and then over HTTP, at its own discretion. Over
+// plain HTTP both would be the same request here, and over HTTPS it is not what
+// anybody allowed.
+func (l *login) again(request *http.Request) bool {
+	if request.URL.Path != pingPath || request.Response != nil {
+		return false
+	}
+	if l.plain(request.URL.Host) {
+		return l.pinged.Swap(true)
+	}
+	return request.URL.Scheme == "http"
+}
+
 // leads reports why nobody is followed to where a request goes: too far, or
-// from HTTPS to plain HTTP. A request over HTTP that did not begin with HTTPS
-// is the round tripper's to judge.
+// from HTTPS to plain HTTP.
 func (l *login) leads(request *http.Request) error {
 	host := request.URL.Host
 	from, hops := origin(request)
@@ -82,7 +115,7 @@ func (l *login) leads(request *http.Request) error {
 			Message: fmt.Sprintf("%s redirected more than %d times", clipped(from.URL.Host), maxRedirects),
 		}
 	}
-	secure, plain := !l.insecure(l.site.registry), l.insecure(host)
+	secure, plain := !l.plain(l.own), l.plain(host)
 	if hops > 0 {
 		secure = request.Response.Request.URL.Scheme == "https"
 		plain = plain || request.URL.Scheme == "http"

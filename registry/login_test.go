@@ -103,7 +103,7 @@ func TestRealms(t *testing.T) {
 				r.Fault(registrytest.Ping(), registrytest.Challenge(fmt.Sprintf(`Bearer realm="http://%s/token",service="x"`, at(test.realm, r))))
 				host := at(test.registry, r)
 				client := namedClient(t, r, test.registry, test.realm)
-				_, err := client.Resolve(t.Context(), asked(t, host+"/acme/app:v1", "", of(host)))
+				_, err := client.Resolve(t.Context(), shown(t, host+"/acme/app:v1", "", of(host)))
 				if !test.shown {
 					wantShownAt(t, r)
 					if err == nil {
@@ -134,7 +134,7 @@ func TestRealms(t *testing.T) {
 
 func wantSiteError(t *testing.T, r *registrytest.Registry, own, other string, client *registry.Client, secret string) {
 	t.Helper()
-	_, err := client.Resolve(t.Context(), asked(t, at(own, r)+"/acme/app:v1", "", secret))
+	_, err := client.Resolve(t.Context(), shown(t, at(own, r)+"/acme/app:v1", "", secret))
 	wantError(t, err, policy.ReasonUnauthorized, at(own, r))
 	for _, part := range []string{at(other, r), "another site", "realms"} {
 		if !strings.Contains(err.Error(), part) {
@@ -227,7 +227,7 @@ func TestRedirectsTakeNoCredentialsAlong(t *testing.T) {
 			if test.secret != "" {
 				credential = identity(host, test.secret)
 			}
-			_, err := namedClient(t, r, own, other).Resolve(t.Context(), asked(t, host+"/acme/app:v1", "", credential))
+			_, err := namedClient(t, r, own, other).Resolve(t.Context(), shown(t, host+"/acme/app:v1", "", credential))
 			if test.err != "" {
 				wantError(t, err, test.err, host)
 			} else if err != nil {
@@ -269,7 +269,7 @@ func TestBlobsElsewhere(t *testing.T) {
 	r.Fault(on(own).And(registrytest.Blob("acme/app")), registrytest.Redirect("http://"+at(cdn, r)))
 	host := at(own, r)
 	client := namedClient(t, r, own, cdn)
-	batch, err := gather(client.Signatures(t.Context(), asked(t, host+"/acme/app:v1", image.Digest, secret(host, "user", "s3cret"))))
+	batch, err := gather(client.Signatures(t.Context(), shown(t, host+"/acme/app:v1", image.Digest, secret(host, "user", "s3cret"))))
 	if err != nil || len(batch) != 1 {
 		t.Errorf("Signatures = %d, %v; want 1", len(batch), err)
 	}
@@ -360,7 +360,7 @@ func TestRedirectLimitOfLogins(t *testing.T) {
 func TestTokenIsRefreshedOnce(t *testing.T) {
 	r := registrytest.New(t, registrytest.WithTokenAuth("user", "s3cret"))
 	image := r.PushImage(t, "acme/app:v1")
-	client, it := newClient(t, r), askedImage(t, image, secret(r.Host(), "user", "s3cret"))
+	client, it := newClient(t, r), shownImage(t, image, secret(r.Host(), "user", "s3cret"))
 	ask := func(n int) {
 		t.Helper()
 		var group sync.WaitGroup
@@ -410,7 +410,7 @@ func TestTokenThatNeverHelps(t *testing.T) {
 	r := registrytest.New(t, registrytest.WithTokenAuth("user", "s3cret"))
 	image := r.PushImage(t, "acme/app:v1")
 	r.Fault(registrytest.Manifest("acme/app"), registrytest.Challenge(`Bearer realm="http://`+r.Host()+`/token",scope="repository:acme/app:pull"`))
-	_, err := newClient(t, r).Resolve(t.Context(), askedImage(t, image, secret(r.Host(), "user", "s3cret")))
+	_, err := newClient(t, r).Resolve(t.Context(), shownImage(t, image, secret(r.Host(), "user", "s3cret")))
 	wantError(t, err, policy.ReasonUnauthorized, r.Host())
 	if n := len(r.Requests()); n != 5 {
 		t.Errorf("%d requests, want the ping, two tokens and two tries: %v", n, lines(r.Requests()))

@@ -5,7 +5,9 @@ package registry_test
 
 import (
 	"context"
+	"crypto/sha256"
 	"errors"
+	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
@@ -66,6 +68,20 @@ func asked(t *testing.T, written, digest string, secrets ...string) policy.Image
 	}
 	source := credential.NewSource(func(context.Context) (credential.Found, error) { return found, nil })
 	return policy.Image{Reference: ref, Digest: digest, Credentials: source}
+}
+
+// shown is asked for an image whose ImageConfig says insecurePlainHTTP: its
+// registry, which speaks plain HTTP, is shown the credentials for that.
+func shown(t *testing.T, written, digest string, secrets ...string) policy.Image {
+	t.Helper()
+	image := asked(t, written, digest, secrets...)
+	image.Transport = inClear()
+	return image
+}
+
+func shownImage(t *testing.T, image registrytest.Image, secrets ...string) policy.Image {
+	t.Helper()
+	return shown(t, image.ByTag(), image.Digest, secrets...)
 }
 
 func askedImage(t *testing.T, image registrytest.Image, secrets ...string) policy.Image {
@@ -160,4 +176,17 @@ func lines(requests []registrytest.Request) []string {
 		out = append(out, r.String())
 	}
 	return out
+}
+
+// inClear is what insecurePlainHTTP compiles to.
+func inClear() *policy.Transport { return hashed(policy.Transport{PlainHTTP: true}) }
+
+// hashed gives a transport the hash of its contents.
+func hashed(transport policy.Transport) *policy.Transport {
+	parts := fmt.Sprintf("%t %q %s", transport.PlainHTTP, transport.Authorities, transport.Unusable)
+	if transport.Certificate != nil {
+		parts += fmt.Sprintf(" %x", transport.Certificate.Certificate)
+	}
+	transport.Hash = sha256.Sum256([]byte(parts))
+	return &transport
 }

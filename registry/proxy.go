@@ -5,6 +5,8 @@ package registry
 
 import (
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"net"
@@ -27,20 +29,19 @@ const (
 	lookedUpFor = 30 * time.Second
 )
 
-// proxied sends requests through proxies. A proxy resolves and connects where we
-// cannot see it, so that what we can see of a target is judged before.
-type proxied struct {
-	transport *http.Transport
-	of        func(*url.URL) (*url.URL, error)
-	guard     guard
-	resolver  *net.Resolver
+// proxies says which requests are sent through a proxy. A proxy resolves and
+// connects where we cannot see it, so that what we can see of a target is judged
+// before.
+type proxies struct {
+	of       func(*url.URL) (*url.URL, error)
+	roots    *x509.CertPool
+	guard    guard
+	resolver *net.Resolver
 	// looked holds for each host that was looked up why it is refused, or "".
 	looked *otter.Cache[string, string]
 }
 
-// newProxied takes a transport without a proxy or dialer. Only proxies are
-// dialled by what it makes of it, and the guard does not look at them.
-func newProxied(base *http.Transport, o Options, g guard) (*proxied, error) {
+func newProxies(o Options, g guard) (*proxies, error) {
 	looked, err := otter.New(&otter.Options[string, string]{
 		MaximumSize:      maxHosts,
 		ExpiryCalculator: otter.ExpiryWriting[string, string](lookedUpFor),
@@ -48,22 +49,46 @@ func newProxied(base *http.Transport, o Options, g guard) (*proxied, error) {
 	if err != nil {
 		return nil, fmt.Errorf("making the cache of looked up hosts: %w", err)
 	}
-	p := &proxied{transport: base, of: o.proxies(), guard: g, resolver: o.resolver, looked: looked}
-	base.DialContext = (&net.Dialer{Timeout: dialTimeout, Resolver: o.resolver}).DialContext
-	base.Proxy = func(request *http.Request) (*url.URL, error) {
+	return &proxies{of: o.proxies(), roots: o.RootCAs, guard: g, resolver: o.resolver, looked: looked}, nil
+}
+
+// through makes a transport send through proxies. Only proxies are dialled by
+// it, and the guard does not look at them. They are trusted, and shown
+// something, as the server's own way says: an image's is between us and its
+// registry.
+func (p *proxies) through(transport *http.Transport) *http.Transport {
+	dialer := &net.Dialer{Timeout: dialTimeout, Resolver: p.resolver}
+	transport.DialContext = dialer.DialContext
+	// It is the first hop that this dials, never the target behind a proxy.
+	transport.DialTLSContext = (&tls.Dialer{
+		NetDialer: dialer, Config: &tls.Config{RootCAs: p.roots, MinVersion: tls.VersionTLS12},
+	}).DialContext
+	transport.Proxy = func(request *http.Request) (*url.URL, error) {
 		proxy, err := p.of(request.URL)
 		if proxy == nil && err == nil {
 			err = errors.New("a request without a proxy") // would be dialled unseen
 		}
 		return proxy, err
 	}
-	return p, nil
+	return transport
+}
+
+// choose says over which connections a request goes.
+func (p *proxies) choose(request *http.Request, over connections) (*http.Transport, error) {
+	proxy, err := p.of(request.URL)
+	switch {
+	case err != nil:
+		return nil, &Error{Reason: policy.ReasonUnreachable, Message: "the address of the proxy for " + clipped(request.URL.Host) + " cannot be read", cause: err}
+	case proxy == nil:
+		return over.direct, nil
+	}
+	return over.proxied, p.permits(request.Context(), request.URL)
 }
 
 // permits reports why a target may not be asked through a proxy. A name that
 // does not resolve here may be: that it does at the proxy is what proxies are
 // for.
-func (p *proxied) permits(ctx context.Context, target *url.URL) error {
+func (p *proxies) permits(ctx context.Context, target *url.URL) error {
 	host := strings.TrimSuffix(strings.ToLower(target.Hostname()), ".")
 	if address, err := netip.ParseAddr(host); err == nil {
 		return p.guard.check(ctx, address)
@@ -88,7 +113,7 @@ func (p *proxied) permits(ctx context.Context, target *url.URL) error {
 }
 
 // lookUp says why a host is refused, or nothing.
-func (p *proxied) lookUp(ctx context.Context, host string) string {
+func (p *proxies) lookUp(ctx context.Context, host string) string {
 	ctx, cancel := context.WithTimeout(ctx, lookupTime)
 	defer cancel()
 	addresses, err := p.resolver.LookupNetIP(ctx, "ip", host)

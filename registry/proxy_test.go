@@ -144,14 +144,14 @@ func TestDockerHub(t *testing.T) {
 	client := newNamedClient(t, registry.Options{Insecure: []string{"docker.io", "auth.docker.io"}}, nil)
 	for _, scope := range []string{"https://index.docker.io/v1/", "docker.io", "registry-1.docker.io"} {
 		r.Reset()
-		got, err := client.Resolve(t.Context(), asked(t, "acme/app:v1", "", secret(scope, "user", "s3cret")))
+		got, err := client.Resolve(t.Context(), shown(t, "acme/app:v1", "", secret(scope, "user", "s3cret")))
 		if err != nil || got.Digest != image.Digest {
 			t.Errorf("Resolve = %+v, %v; want %s", got, err, image.Digest)
 		}
 	}
 	passwords := map[string]bool{}
 	r.ExpireTokens()
-	if _, err := client.Resolve(t.Context(), asked(t, "acme/app:v1", "", secret("docker.io", "user", "s3cret"))); err != nil {
+	if _, err := client.Resolve(t.Context(), shown(t, "acme/app:v1", "", secret("docker.io", "user", "s3cret"))); err != nil {
 		t.Fatal(err)
 	}
 	for _, request := range r.Requests() {

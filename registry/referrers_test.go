@@ -282,7 +282,7 @@ func TestReferrersLinkToAnotherHost(t *testing.T) {
 			r := registrytest.New(t, registrytest.WithBasicAuth("user", "s3cret"))
 			image := r.PushImage(t, "acme/app:v1")
 			r.Fault(registrytest.Referrers(image), page(strings.ReplaceAll(link, "OTHER", other.Host())))
-			batch, err := gather(newClient(t, r, other).Bundles(t.Context(), askedImage(t, image, secret(r.Host(), "user", "s3cret"))))
+			batch, err := gather(newClient(t, r, other).Bundles(t.Context(), shownImage(t, image, secret(r.Host(), "user", "s3cret"))))
 			if len(batch) != 0 {
 				t.Errorf("%d bundles, want none", len(batch))
 			}
@@ -506,7 +506,7 @@ func TestCost(t *testing.T) {
 			r := registrytest.New(t, test.options...)
 			image := r.PushImage(t, "acme/app:v1")
 			test.sign(t, r, image)
-			client, it := newClient(t, r), askedImage(t, image, secret(r.Host(), "user", "s3cret"))
+			client, it := newClient(t, r), shownImage(t, image, secret(r.Host(), "user", "s3cret"))
 			// Long enough that what is asked at the same time overlaps.
 			r.Fault(registrytest.Ping().Or(path("/token")).Not(), registrytest.Delay(50*time.Millisecond))
 			if _, err := client.Resolve(t.Context(), it); err != nil {

@@ -95,7 +95,7 @@ func TestRetry(t *testing.T) {
 			if test.deadline > 0 {
 				ctx = within(t, test.deadline)
 			}
-			_, err := newClient(t, r).Resolve(ctx, askedImage(t, image, secret(r.Host(), "user", "s3cret")))
+			_, err := newClient(t, r).Resolve(ctx, shownImage(t, image, secret(r.Host(), "user", "s3cret")))
 			took := time.Since(began)
 			if test.err != "" {
 				wantError(t, err, test.err, r.Host())
@@ -131,7 +131,7 @@ func TestRetriesAreCountedTogether(t *testing.T) {
 	r.Fault(registrytest.First(2, registrytest.Ping()), later)
 	r.Fault(registrytest.First(1, path("/token")), later)
 	r.Fault(registrytest.First(1, registrytest.Method("HEAD")), later)
-	client, it := newClient(t, r), askedImage(t, image, secret(r.Host(), "user", "s3cret"))
+	client, it := newClient(t, r), shownImage(t, image, secret(r.Host(), "user", "s3cret"))
 	_, err := client.Resolve(t.Context(), it)
 	wantError(t, err, policy.ReasonRegistryError, r.Host())
 	if n := len(r.Requests()); n != 3+2+1 {
@@ -163,7 +163,7 @@ func TestNoRetryOfRefreshTokens(t *testing.T) {
 	r := registrytest.New(t, registrytest.WithTokenAuth("user", "s3cret"))
 	image := r.PushImage(t, "acme/app:v1")
 	r.Fault(path("/token"), registrytest.RetryAfter(503, "0"))
-	_, err := newClient(t, r).Resolve(t.Context(), askedImage(t, image, identity(r.Host(), "refresh")))
+	_, err := newClient(t, r).Resolve(t.Context(), shownImage(t, image, identity(r.Host(), "refresh")))
 	wantError(t, err, policy.ReasonRegistryError, r.Host())
 	posted := 0
 	for _, request := range r.Requests() {

@@ -35,12 +35,11 @@ const (
 	handshakeTime = 30 * time.Second
 )
 
-// sessions are the logins in use: one for each repository and credential. A
+// sessions are the logins in use: one for each repository, credential and way. A
 // login costs GET /v2/ and perhaps a token, and is worth keeping.
 type sessions struct {
-	transport *roundTripper
-	cache     *otter.Cache[sessionKey, *session]
-	flights   singleflight.Group
+	cache   *otter.Cache[sessionKey, *session]
+	flights singleflight.Group
 }
 
 // session is one login.
@@ -53,9 +52,10 @@ type session struct {
 type sessionKey struct {
 	repository string
 	auth       authn.AuthConfig
+	terms      string // their key
 }
 
-func newSessions(rt *roundTripper) (*sessions, error) {
+func newSessions() (*sessions, error) {
 	cache, err := otter.New(&otter.Options[sessionKey, *session]{
 		MaximumSize:      maxSessions,
 		ExpiryCalculator: otter.ExpiryAccessing[sessionKey, *session](sessionIdle),
@@ -63,11 +63,12 @@ func newSessions(rt *roundTripper) (*sessions, error) {
 	if err != nil {
 		return nil, fmt.Errorf("making the session cache: %w", err)
 	}
-	return &sessions{transport: rt, cache: cache}, nil
+	return &sessions{cache: cache}, nil
 }
 
-// get returns a session that is logged in at the repository.
-func (s *sessions) get(ctx context.Context, key sessionKey) (*session, error) {
+// get returns a session that is logged in at the repository, under the terms
+// that the key is of.
+func (s *sessions) get(ctx context.Context, key sessionKey, terms terms) (*session, error) {
 	if held, ok := s.cache.GetIfPresent(key); ok {
 		return held, nil
 	}
@@ -81,7 +82,7 @@ func (s *sessions) get(ctx context.Context, key sessionKey) (*session, error) {
 		}()
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), handshakeTime)
 		defer cancel()
-		made, err := s.login(ctx, key)
+		made, err := logIn(ctx, key, terms)
 		if err == nil {
 			s.cache.Set(key, made)
 		}
@@ -98,7 +99,7 @@ func (s *sessions) get(ctx context.Context, key sessionKey) (*session, error) {
 	}
 }
 
-func (s *sessions) login(ctx context.Context, key sessionKey) (*session, error) {
+func logIn(ctx context.Context, key sessionKey, terms terms) (*session, error) {
 	repository, err := name.NewRepository(key.repository)
 	if err != nil {
 		return nil, fmt.Errorf("reading the repository %q: %w", key.repository, err)
@@ -108,8 +109,9 @@ func (s *sessions) login(ctx context.Context, key sessionKey) (*session, error) 
 		auth = authn.FromConfig(key.auth)
 	}
 	host, _, _ := strings.Cut(key.repository, "/")
+	site := site{registry: host, realms: terms.realms}
 	carrier := &login{
-		next: retrier{s.transport}, site: site{registry: host}, insecure: s.transport.isInsecure,
+		next: retrier{carrier{terms.way, site}}, site: site, terms: terms, own: repository.RegistryStr(),
 		secret: key.auth != (authn.AuthConfig{}),
 	}
 	rt, err := transport.NewWithContext(ctx, repository.Registry, auth, carrier,
@@ -133,28 +135,38 @@ type access struct {
 	repository string // canonical
 	base       string // the address that all of the repository is below
 	auths      []authn.AuthConfig
+	// withheld says that there are credentials, which are not shown.
+	withheld bool
+	terms    terms
 }
 
 func (c *Client) access(ctx context.Context, image policy.Image) (*access, error) {
+	terms, err := c.terms(image)
+	if err != nil {
+		return nil, err
+	}
 	ring, err := image.Ring(ctx)
 	if err != nil {
 		return nil, &Error{Reason: policy.ReasonCredentials, Message: err.Error(), cause: err}
 	}
-	return c.accessWith(ctx, ring, image.Reference.Repository())
+	return c.accessWith(ctx, ring, image.Reference.Repository(), terms)
 }
 
-func (c *Client) accessWith(ctx context.Context, ring credential.Ring, repository string) (*access, error) {
+func (c *Client) accessWith(ctx context.Context, ring credential.Ring, repository string, terms terms) (*access, error) {
 	parsed, err := name.NewRepository(repository)
 	if err != nil {
 		return nil, fmt.Errorf("reading the repository %q: %w", repository, err)
 	}
 	auths := ring.For(ctx, repository)
-	if len(auths) == 0 {
+	// The library shows a credential to whoever it has one for. Over plain HTTP
+	// it gets none, and sees what everybody sees.
+	withheld := len(auths) > 0 && terms.plain(parsed.RegistryStr(), parsed.RegistryStr()) && !terms.plainHTTP
+	if len(auths) == 0 || withheld {
 		auths = []authn.AuthConfig{{}}
 	}
 	return &access{
-		client: c, repository: repository, auths: auths,
-		// The transport of the session chooses the scheme.
+		client: c, repository: repository, auths: auths, withheld: withheld, terms: terms,
+		// The session's login chooses the scheme.
 		base: "https://" + parsed.RegistryStr() + "/v2/" + parsed.RepositoryStr() + "/",
 	}, nil
 }
@@ -212,11 +224,18 @@ func (a *access) do(ctx context.Context, r request) (answer, error) {
 // explain says whether there was anything to refuse.
 func (a *access) explain(err error) error {
 	e, ok := errors.AsType[*Error](err)
-	if !ok || e.Reason != policy.ReasonUnauthorized || e.status == 0 {
+	if !ok || e.status == 0 {
+		return err
+	}
+	// What is kept back may have seen what is hidden.
+	if hidden := a.withheld && e.Reason == policy.ReasonNotFound; !hidden && e.Reason != policy.ReasonUnauthorized {
 		return err
 	}
 	hint := "the credentials for it were refused"
-	if len(a.auths) == 1 && a.auths[0] == (authn.AuthConfig{}) {
+	switch {
+	case a.withheld:
+		hint = "credentials do not go over plain HTTP; " + allowsPlainHTTP
+	case len(a.auths) == 1 && a.auths[0] == (authn.AuthConfig{}):
 		hint = "no credentials for this host were found"
 	}
 	return &Error{Reason: e.Reason, Message: e.Message + ": " + hint, status: e.status, cause: e}
@@ -226,7 +245,7 @@ func (a *access) explain(err error) error {
 func (a *access) keys() []sessionKey {
 	var proven, others []sessionKey
 	for _, auth := range a.auths {
-		key := sessionKey{a.repository, auth}
+		key := sessionKey{a.repository, auth, a.terms.key}
 		if a.client.sessions.proves(key) {
 			proven = append(proven, key)
 		} else {
@@ -240,7 +259,7 @@ func (a *access) keys() []sessionKey {
 // the repository.
 func (a *access) once(ctx context.Context, r request, key sessionKey) (got answer, seen bool, err error) {
 	ctx = withRetries(ctx)
-	session, err := a.client.sessions.get(ctx, key)
+	session, err := a.client.sessions.get(ctx, key, a.terms)
 	if err != nil {
 		return answer{}, false, loginError(ctx, a.host(), r.what, err)
 	}

@@ -255,7 +255,7 @@ func TestConcurrentUse(t *testing.T) {
 	var group sync.WaitGroup
 	for range 16 {
 		group.Go(func() {
-			it := askedImage(t, image, secret(r.Host(), "other", "wrong"), secret(r.Host(), "user", "s3cret"))
+			it := shownImage(t, image, secret(r.Host(), "other", "wrong"), secret(r.Host(), "user", "s3cret"))
 			if got, err := client.Resolve(t.Context(), it); err != nil || got.Digest != image.Digest {
 				t.Errorf("Resolve = %+v, %v", got, err)
 			}

@@ -26,8 +26,11 @@ type site struct {
 }
 
 func (s site) includes(host string) bool {
-	return siteOf(host) == siteOf(s.registry) || slices.Contains(s.realms, reference.CanonicalHost(host))
+	return s.own(host) || slices.Contains(s.realms, reference.CanonicalHost(host))
 }
+
+// own reports whether a host is of the registry's own site, realms aside.
+func (s site) own(host string) bool { return siteOf(host) == siteOf(s.registry) }
 
 // refusal says why credentials were not sent to a host of another site.
 func (s site) refusal(host string) *Error {

@@ -343,7 +343,7 @@ func TestPrivate(t *testing.T) {
 		registry: []registrytest.Option{registrytest.WithBasicAuth("user", "password")},
 		policies: func(host string) string {
 			withSecret := strings.Replace(imageConfig("theirs", host+"/theirs/", "Enforce", registrytest.NewKey(t, registrytest.ECDSAP256)),
-				"  verification:", "  registry: {authentication: {pullSecretRef: {name: ours}}}\n  verification:", 1)
+				"registry: {", "registry: {authentication: {pullSecretRef: {name: ours}}, ", 1)
 			return withSecret + secret("shop", "mine", login(host)) + secret("victim", "hers", login(host)) + secret("pratique-system", "ours", login(host)) +
 				secret("shop", "malformed", "{") + secret("shop", "elsewhere", login("registry.invalid"))
 		},

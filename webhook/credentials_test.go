@@ -209,7 +209,7 @@ func TestCredentialSources(t *testing.T) {
 		registry: []registrytest.Option{registrytest.WithBasicAuth("ann", "a-password")},
 		policies: func(host string) string {
 			rule := strings.Replace(imageConfig("ruled", host+"/ruled/", "Enforce", registrytest.NewKey(t, registrytest.ECDSAP256)),
-				"  verification:", "  registry: {authentication: {pullSecretRef: {name: rule}}}\n  verification:", 1)
+				"registry: {", "registry: {authentication: {pullSecretRef: {name: rule}}, ", 1)
 			return rule + pullSecret("pratique-system", "rule", host, "rule", "no") +
 				pullSecret("shop", "pod", host, "pod", "no") + pullSecret("shop", "account", host, "account", "no") +
 				serviceAccount("shop", "default", "account") + pullSecret("shop", "right", host, "ann", "a-password") + serviceAccount("shop", "right", "right") +

@@ -91,7 +91,8 @@ func (r *recorder) await(tb testing.TB, findings int) string {
 	return ""
 }
 
-// imageConfig asks for a signature by a key.
+// imageConfig asks for a signature by a key. The registry of these tests speaks
+// plain HTTP.
 func imageConfig(name, prefix, mode string, key *registrytest.Key) string {
 	return fmt.Sprintf(`---
 apiVersion: pratique.dev/v1alpha1
@@ -100,6 +101,7 @@ metadata: {name: %s}
 spec:
   matchImages: [{prefix: %q}]
   mode: %s
+  registry: {insecurePlainHTTP: true}
   verification:
     provider: Cosign
     cosign: {authorities: [{name: release, key: {data: %q}}]}

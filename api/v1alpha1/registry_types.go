@@ -6,6 +6,7 @@ package v1alpha1
 // Registry says how a registry is reached.
 //
 // +kubebuilder:pruning:PreserveUnknownFields
+// +kubebuilder:validation:XValidation:rule="!has(self.tls) || !has(self.insecurePlainHTTP) || !self.insecurePlainHTTP",message="tls contradicts insecurePlainHTTP: over plain HTTP nobody shows or checks a certificate"
 type Registry struct {
 	// authentication says with which credentials.
 	// +optional

@@ -173,6 +173,8 @@ func (v *validator) registry(r *Registry, path *field.Path) {
 	if r == nil {
 		return
 	}
+	v.rule(r.TLS == nil || !r.InsecurePlainHTTP, path, "",
+		"tls contradicts insecurePlainHTTP: over plain HTTP nobody shows or checks a certificate")
 	if r.TLS != nil {
 		v.objectName(r.TLS.CertSecretRef.Name, path.Child("tls", "certSecretRef", "name"))
 	}

@@ -78,7 +78,8 @@ func (f *registryFlags) register(flags *pflag.FlagSet) {
 	flags.StringSliceVar(&f.allowCIDRs, "registry-allow-cidrs", nil,
 		"address `ranges` where registries may be, although they are refused by default (loopback, link-local, metadata services)")
 	flags.StringSliceVar(&f.denyCIDR, "registry-deny-cidrs", nil, "address `ranges` where registries are never asked")
-	flags.StringSliceVar(&f.insecure, "insecure-registries", nil, "registries, as `host[:port]`, that are asked over plain HTTP")
+	flags.StringSliceVar(&f.insecure, "insecure-registries", nil,
+		"registries, as `host[:port]`, that are asked over plain HTTP, without credentials unless an ImageConfig says insecurePlainHTTP")
 	flags.BoolVar(&f.clouds, "cloud-credentials", true, "ask the cloud that Pratique runs in for credentials of its own registries (AWS, Google, Azure)")
 }
 

@@ -40,7 +40,7 @@ kind: ImageConfig
 metadata: {name: acme}
 spec:
   matchImages: [{prefix: %s/acme/}]
-  registry: {authentication: {pullSecretRef: {name: rule}}}
+  registry: {authentication: {pullSecretRef: {name: rule}}, insecurePlainHTTP: true}
   verification:
     provider: Cosign
     cosign: {authorities: [{name: release, key: {data: %q}}]}

@@ -115,9 +115,11 @@ type compilation struct {
 	rule     *policy.Rule
 	// invalid is what keeps the ImageConfig from being read as it is meant.
 	invalid []error
-	// problems make the rule not ready. Those that are only about a pull secret
-	// are kept apart: the images are still examined.
+	// problems make the rule not ready. Those that are only about how images are
+	// pulled are kept apart: they hold nothing back.
 	problems, pullProblems []*mistake
+	// notes are what should be known of a rule that is ready.
+	notes []string
 }
 
 func (c *compilation) run() Compiled {
@@ -138,12 +140,21 @@ func (c *compilation) run() Compiled {
 	}
 	c.rewrite()
 	c.authentication()
+	c.transport()
 	if len(c.problems) == 0 && c.config.Spec.Verification != nil {
 		c.verification()
 	}
+	return c.result()
+}
+
+// result is what came of it all.
+func (c *compilation) result() Compiled {
 	compiled := Compiled{
 		Rule: c.rule, Generation: c.config.Generation,
 		Ready: true, Reason: v1alpha1.ReasonCompiled, Message: "compiled and in force",
+	}
+	for _, note := range c.notes {
+		compiled.Message += "; " + note
 	}
 	if all := slices.Concat(c.problems, c.pullProblems); len(all) > 0 {
 		compiled.Ready, compiled.Reason, compiled.Message = false, all[0].reason, all[0].message
@@ -221,16 +232,19 @@ func (c *compilation) matchNamespaces() {
 	}
 }
 
-// authentication reads the credentials that the rule brings. A rule whose secret
-// is missing, or whose cloud is not asked, is still the one that is selected, so
-// that a shorter prefix's secret does not step in.
+// authentication reads the credentials that the rule brings, and where they may
+// be sent. A rule whose secret is missing, or whose cloud is not asked, is still
+// the one that is selected, so that a shorter prefix's secret does not step in.
 func (c *compilation) authentication() {
 	registry := c.config.Spec.Registry
 	if registry == nil || registry.Authentication == nil {
 		return
 	}
+	c.rule.Authentication = &policy.Authentication{}
+	for _, realm := range registry.Authentication.Realms {
+		c.rule.Authentication.Realms = append(c.rule.Authentication.Realms, reference.CanonicalHost(string(realm)))
+	}
 	if provider := registry.Authentication.Provider; provider != "" && provider != v1alpha1.ProviderGeneric {
-		c.rule.Authentication = &policy.Authentication{}
 		c.cloud(provider)
 		return
 	}
@@ -239,7 +253,6 @@ func (c *compilation) authentication() {
 	}
 	const path = "spec.registry.authentication.pullSecretRef"
 	name := string(registry.Authentication.PullSecretRef.Name)
-	c.rule.Authentication = &policy.Authentication{}
 	secret, problem := c.secret(path, name)
 	if problem != nil {
 		c.pullProblems = append(c.pullProblems, problem)

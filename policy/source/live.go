@@ -38,27 +38,39 @@ func rulesOf(compiled []Compiled) []*policy.Rule {
 	return rules
 }
 
-// noteConflicts tells ImageConfigs whose credentials another one's are chosen
-// over: of equal prefixes the first by name (spec section 3).
+// purposes are those for which one rule is enough, and what of a rule they use.
+var purposes = []struct {
+	what string
+	of   func(*policy.Rule) bool
+}{
+	{"registry.authentication", func(r *policy.Rule) bool { return r.Authentication != nil }},
+	{"registry.tls or insecurePlainHTTP", func(r *policy.Rule) bool { return r.Transport != nil }},
+	{"rewriteImage", func(r *policy.Rule) bool { return r.Rewrite != nil }},
+}
+
+// noteConflicts tells ImageConfigs over which another one is chosen for such a
+// purpose: of equal prefixes the first by name (spec section 3).
 func noteConflicts(compiled []Compiled) {
-	first := map[string]string{}
-	bringing := func(yield func(*Compiled, string) bool) {
-		for i := range compiled {
-			for _, prefix := range compiled[i].Rule.Prefixes {
-				if compiled[i].Rule.Authentication != nil && !yield(&compiled[i], prefix.Text) {
-					return
+	for _, purpose := range purposes {
+		first := map[string]string{}
+		having := func(yield func(*Compiled, string) bool) {
+			for i := range compiled {
+				for _, prefix := range compiled[i].Rule.Prefixes {
+					if purpose.of(compiled[i].Rule) && !yield(&compiled[i], prefix.Text) {
+						return
+					}
 				}
 			}
 		}
-	}
-	for c, prefix := range bringing {
-		if name, ok := first[prefix]; !ok || c.Rule.Name < name {
-			first[prefix] = c.Rule.Name
+		for c, prefix := range having {
+			if name, ok := first[prefix]; !ok || c.Rule.Name < name {
+				first[prefix] = c.Rule.Name
+			}
 		}
-	}
-	for c, prefix := range bringing {
-		if name := first[prefix]; name != c.Rule.Name {
-			c.Message += fmt.Sprintf("; the credentials of ImageConfig %q come first for %s, where both apply", name, prefix)
+		for c, prefix := range having {
+			if name := first[prefix]; name != c.Rule.Name {
+				c.Message += fmt.Sprintf("; %s of ImageConfig %q comes first for %s, where both apply", purpose.what, name, prefix)
+			}
 		}
 	}
 }

@@ -18,13 +18,8 @@ func unsupported(spec *v1alpha1.ImageConfigSpec) []string {
 			paths = append(paths, "spec."+path)
 		}
 	}
-	if r := spec.Registry; r != nil {
-		add(r.TLS != nil, "registry.tls")
-		add(r.InsecurePlainHTTP, "registry.insecurePlainHTTP")
-		if a := r.Authentication; a != nil {
-			add(len(a.Realms) > 0, "registry.authentication.realms")
-			add(a.Inject != nil, "registry.authentication.inject")
-		}
+	if r := spec.Registry; r != nil && r.Authentication != nil {
+		add(r.Authentication.Inject != nil, "registry.authentication.inject")
 	}
 	if v := spec.Verification; v != nil {
 		add(v.Provider == v1alpha1.ProviderContainersPolicy, "verification.provider: ContainersPolicy")

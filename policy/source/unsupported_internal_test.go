@@ -18,6 +18,7 @@ import (
 	"github.com/pratique-dev/pratique/api/v1alpha1"
 	"github.com/pratique-dev/pratique/policy"
 	"github.com/pratique-dev/pratique/reference"
+	"github.com/pratique-dev/pratique/registry/registrytest"
 )
 
 // leaf is a field of the spec that has no fields of its own.
@@ -104,7 +105,11 @@ spec:
     matchLabels: {env: prod}
     matchExpressions: [{key: tier, operator: In, values: [web]}]
   mode: Enforce
-  registry: {authentication: {pullSecretRef: {name: pull}}}
+  registry:
+    authentication:
+      pullSecretRef: {name: pull}
+      realms: [auth.io]
+    tls: {certSecretRef: {name: tls}}
   rewriteImage: {prefix: mirror.corp/acme/, target: Pod}
   verification:
     provider: Cosign
@@ -134,8 +139,11 @@ var used = map[string][2]string{
 	"namespaceSelector.matchExpressions[].operator": {"operator: In", "operator: NotIn"},
 	"namespaceSelector.matchExpressions[].values[]": {"[web]", "[db]"},
 	"mode":                             {"Enforce", "Audit"},
-	"registry.authentication.provider": {"{pullSecretRef: {name: pull}}", "{provider: AWS}"},
+	"registry.authentication.provider": {"pullSecretRef: {name: pull}\n", "provider: AWS\n"},
 	"registry.authentication.pullSecretRef.name":           {"{name: pull}", "{name: absent}"},
+	"registry.authentication.realms[]":                     {"[auth.io]", "[other.io]"},
+	"registry.tls.certSecretRef.name":                      {"{name: tls}", "{name: other-tls}"},
+	"registry.insecurePlainHTTP":                           {"tls: {certSecretRef: {name: tls}}", "insecurePlainHTTP: true"},
 	"rewriteImage.prefix":                                  {"mirror.corp/acme/", "mirror.corp/other/"},
 	"rewriteImage.target":                                  {"target: Pod", "target: Lookup"},
 	"verification.provider":                                {"provider: Cosign", "provider: Other"},
@@ -152,7 +160,8 @@ var used = map[string][2]string{
 // compiled, or is refused as not supported. Never is one ignored.
 func TestEveryField(t *testing.T) {
 	t.Parallel()
-	before := fingerprint(t, fmt.Sprintf(supported, keyOne))
+	authority := string(registrytest.NewAuthority(t).PEM())
+	before := fingerprint(t, fmt.Sprintf(supported, keyOne), authority)
 	if !strings.HasPrefix(before, "true ") {
 		t.Fatalf("the example is not ready: %s", before)
 	}
@@ -172,7 +181,7 @@ func TestEveryField(t *testing.T) {
 			changed := strings.Replace(document, edit[0], edit[1], 1)
 			if changed == document {
 				t.Errorf("%s: the edit changes nothing", l.path)
-			} else if fingerprint(t, changed) == before {
+			} else if fingerprint(t, changed, authority) == before {
 				t.Errorf("%s: another value compiles to the same", l.path)
 			}
 		}
@@ -185,7 +194,7 @@ func TestEveryField(t *testing.T) {
 }
 
 // fingerprint is everything that compiling brings.
-func fingerprint(t *testing.T, document string) string {
+func fingerprint(t *testing.T, document, authority string) string {
 	t.Helper()
 	raw, err := yaml.YAMLToJSONStrict([]byte(document))
 	if err != nil {
@@ -205,13 +214,20 @@ func fingerprint(t *testing.T, document string) string {
 			Type: corev1.SecretTypeDockerConfigJson,
 			Data: map[string][]byte{corev1.DockerConfigJsonKey: []byte(`{"auths":{"registry1.com":{"username":"u","password":"p"}}}`)},
 		},
+		"tls": {Data: map[string][]byte{"ca.crt": []byte(authority)}}, "other-tls": {Data: map[string][]byte{"caFile": []byte(authority + authority)}},
 	}
 	compiled, err := Compiler{}.Compile(raw, func(name string) (*corev1.Secret, error) { return secrets[name], nil })
 	if err != nil {
 		t.Fatal(err)
 	}
 	r := compiled.Rule
-	text := fmt.Sprintf("%t %s %s %v %v %+v %+v", compiled.Ready, compiled.Message, r.Mode, r.Prefixes, r.Namespaces, r.Authentication, r.Rewrite)
+	text := fmt.Sprintf("%t %s %s %v %v %+v", compiled.Ready, compiled.Message, r.Mode, r.Prefixes, r.Namespaces, r.Rewrite)
+	if a := r.Authentication; a != nil {
+		text += fmt.Sprintf(" %+v %v %+v", a.Credentials, a.Realms, a.Inject)
+	}
+	if r.Transport != nil {
+		text += fmt.Sprintf(" %x", r.Transport.Hash)
+	}
 	if v := r.Verification; v != nil {
 		text += fmt.Sprintf(" %x %+v", v.Hash, v.Fixed)
 	}
@@ -234,15 +250,8 @@ func TestNotSupported(t *testing.T) {
 		}
 		return map[string]any{"verification": map[string]any{"provider": "Cosign", "cosign": map[string]any{"authorities": []any{a}}}}
 	}
-	auth := func(a map[string]any) map[string]any {
-		return map[string]any{"registry": map[string]any{"authentication": a}}
-	}
-	pull := map[string]any{"name": "pull"}
 	for path, section := range map[string]map[string]any{
-		"spec.registry.tls":                                        {"registry": map[string]any{"tls": map[string]any{"certSecretRef": map[string]any{"name": "tls"}}}},
-		"spec.registry.insecurePlainHTTP":                          {"registry": map[string]any{"insecurePlainHTTP": true}},
-		"spec.registry.authentication.realms":                      auth(map[string]any{"pullSecretRef": pull, "realms": []any{"auth.io"}}),
-		"spec.registry.authentication.inject":                      auth(map[string]any{"pullSecretRef": pull, "inject": map[string]any{}}),
+		"spec.registry.authentication.inject":                      {"registry": map[string]any{"authentication": map[string]any{"pullSecretRef": map[string]any{"name": "pull"}, "inject": map[string]any{}}}},
 		"spec.verification.provider: ContainersPolicy":             {"verification": map[string]any{"provider": "ContainersPolicy", "containersPolicy": map[string]any{"requirements": []any{map[string]any{"type": "reject"}}}}},
 		"spec.verification.bundle.nested: Verify":                  {"verification": map[string]any{"provider": "Cosign", "bundle": map[string]any{"nested": "Verify"}, "cosign": map[string]any{"authorities": []any{map[string]any{"name": "a", "static": map[string]any{"action": "pass"}}}}}},
 		"spec.verification.cosign.authorities[0].keyless":          authority(map[string]any{"key": nil, "keyless": map[string]any{"identities": []any{identity}}}),

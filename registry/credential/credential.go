@@ -55,6 +55,9 @@ type Config struct {
 	chain Ask
 }
 
+// none reports whether there is no credential in it.
+func (c Config) none() bool { return len(c.entries) == 0 && c.chain == nil }
+
 type entry struct {
 	// host is canonical, or a pattern of hosts.
 	host string

@@ -70,6 +70,8 @@ func (s *Source) Ring(ctx context.Context, more ...Config) (Ring, error) {
 	if s.err != nil {
 		return Ring{}, s.err
 	}
+	// A rule may have said something else of its registry, and bring none.
+	more = slices.DeleteFunc(slices.Clone(more), Config.none)
 	all := slices.Concat(s.got.Configs, more, s.got.Last)
 	secrets := 0
 	for _, c := range all {

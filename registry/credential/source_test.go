@@ -78,6 +78,10 @@ func TestSourceBounds(t *testing.T) {
 	if _, err := s.Ring(t.Context(), many(2, "rule")...); err == nil || !strings.Contains(err.Error(), "17 pull secrets") {
 		t.Errorf("17 Secrets: %v", err)
 	}
+	// A rule that brings none does not count.
+	if _, err := source(credential.Found{Configs: many(16, "pod")}).Ring(t.Context(), credential.Config{}); err != nil {
+		t.Errorf("16 Secrets and a rule without: %v", err)
+	}
 	// Exactly eight are not too many.
 	eight := source(credential.Found{Configs: many(8, "pod"), Last: many(8, "pod")})
 	if ring, err = eight.Ring(t.Context()); err != nil || len(ring.For(t.Context(), "a.io/x")) != 8 || len(eight.Warnings()) > 0 {

@@ -52,7 +52,11 @@ func (g *guard) challenge(req *http.Request) string {
 	if !g.bearer {
 		return `Basic realm="registrytest"`
 	}
-	challenge := fmt.Sprintf(`Bearer realm="http://%s%s",service="registrytest"`, req.Host, tokenPath)
+	scheme := "http"
+	if req.TLS != nil {
+		scheme = "https"
+	}
+	challenge := fmt.Sprintf(`Bearer realm="%s://%s%s",service="registrytest"`, scheme, req.Host, tokenPath)
 	if repository, _, _ := splitPath(req.URL.Path); repository != "" {
 		challenge += fmt.Sprintf(`,scope="repository:%s:pull"`, repository)
 	}

@@ -20,6 +20,8 @@ type Request struct {
 	Method, Host, Path, Query string
 	// Authorization and Cookie are the whole headers, empty when there were none.
 	Authorization, Cookie string
+	// Certificate is the common name of the client's certificate, empty if it showed none.
+	Certificate string
 	// Body is what came with the request, up to 64 KiB; empty when a registry's contents were sent.
 	Body string
 	// Status is what was answered; 0 while it is not, and when the connection was broken instead.
@@ -62,7 +64,8 @@ type entry struct {
 func (r *recorder) begin(req *http.Request) *entry {
 	e := &entry{recorder: r, request: Request{
 		Method: req.Method, Host: req.Host, Path: req.URL.Path, Query: req.URL.RawQuery,
-		Authorization: req.Header.Get("Authorization"), Cookie: req.Header.Get("Cookie"), Body: form(req), Began: time.Now(),
+		Authorization: req.Header.Get("Authorization"), Cookie: req.Header.Get("Cookie"),
+		Certificate: shownBy(req), Body: form(req), Began: time.Now(),
 	}}
 	r.mu.Lock()
 	defer r.mu.Unlock()

@@ -14,6 +14,7 @@ package registrytest
 
 import (
 	"context"
+	"crypto/tls"
 	"io"
 	"log"
 	"net"
@@ -40,6 +41,7 @@ type options struct {
 	referrers bool
 	users     map[string]string
 	bearer    bool
+	tls       *tls.Config
 }
 
 // WithoutReferrers turns the referrers API off (default: on). Clients then use the tag schema of the OCI
@@ -76,7 +78,7 @@ type Registry struct {
 	pushed map[string]int // how often each reference was pushed: seeds the next content
 }
 
-// New starts a registry on plain HTTP that lives until tb is cleaned up.
+// New starts a registry, on plain HTTP unless an option says otherwise, that lives until tb is cleaned up.
 func New(tb TB, opts ...Option) *Registry {
 	tb.Helper()
 	o := options{address: "127.0.0.1:0", referrers: true, users: map[string]string{}}
@@ -100,7 +102,12 @@ func New(tb TB, opts ...Option) *Registry {
 		ErrorLog:          silent,
 		ReadHeaderTimeout: 30 * time.Second, // a client that never finishes its header must not outlive a test
 	}
-	go func() { _ = r.server.Serve(listener) }() // ends with ErrServerClosed when Close is called
+	serve := r.server.Serve
+	if o.tls != nil {
+		r.server.TLSConfig = o.tls
+		serve = func(l net.Listener) error { return r.server.ServeTLS(l, "", "") }
+	}
+	go func() { _ = serve(listener) }() // ends with ErrServerClosed when Close is called
 	tb.Cleanup(r.Close)
 	return r
 }
