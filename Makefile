@@ -45,11 +45,18 @@ controlplane: ## Build the control plane for tests and the demo
 	@echo "building e2e/controlplane/bin/controlplane (minutes the first time)"
 	$(MAKE) --no-print-directory -C e2e/controlplane build
 
+.PHONY: distribution
+distribution: ## Build the registry for tests
+	@echo "building bin/distribution"
+	cd e2e && $(GO) build -o $(BIN)/distribution ./registry/distribution
+
 .PHONY: generate
-generate: $(BIN)/controller-gen ## Generate deep copies and CRDs
-	rm -f deploy/crds/*.yaml
+generate: $(BIN)/controller-gen ## Generate deep copies, CRDs and roles
+	rm -f deploy/crds/*.yaml deploy/rbac/role.yaml
 	$(BIN)/controller-gen object:headerFile=hack/header.go.txt paths=./api/...
 	$(BIN)/controller-gen crd:headerFile=hack/header.yaml.txt paths=./api/... output:crd:dir=deploy/crds
+	$(BIN)/controller-gen rbac:roleName=pratique,fileName=role.yaml,headerFile=hack/header.yaml.txt \
+	  paths=./policy/source paths=./internal/election output:rbac:dir=deploy/rbac
 
 .PHONY: clean
 clean: ## Remove what was built
@@ -95,7 +102,7 @@ test-race: ## Unit tests under the race detector, where goroutines share state
 	CGO_ENABLED=1 $(GO) test -race $(RACE)
 
 .PHONY: test-e2e
-test-e2e: build controlplane ## Tests on a real control plane
+test-e2e: build controlplane distribution ## Tests on a real control plane
 	$(MAKE) --no-print-directory -C e2e/controlplane test
 	cd e2e && $(GO) test -timeout 15m ./...
 

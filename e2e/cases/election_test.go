@@ -27,7 +27,7 @@ import (
 // server holds the Lease.
 func TestOnlyServersWrite(t *testing.T) {
 	t.Parallel()
-	c := newCluster(t)
+	c, account := newCluster(t)
 	hanging := registrytest.New(t)
 	hanging.Fault(registrytest.Manifest("acme/hangs"), registrytest.Hang())
 	if _, stderr, exit := c.Apply(t.Context(), "apiVersion: pratique.dev/v1alpha1\nkind: ImageConfig\nmetadata: {name: acme}\nspec:"+
@@ -63,7 +63,7 @@ func TestOnlyServersWrite(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	stop, err := c.Run(cluster.Program{Name: "pratique", Binary: shared.Binary, Args: []string{
+	stop, err := c.Run(cluster.Program{Name: "pratique", Binary: shared.Binary, Kubeconfig: account, Args: []string{
 		"serve", "--bind-address", fmt.Sprintf("127.0.0.1:%d", ports[0]), "--metrics-address", "0", "--health-address", "0",
 	}})
 	if err != nil {
@@ -104,8 +104,9 @@ func withoutRights(t *testing.T, c *cluster.Cluster) string {
 	return path
 }
 
-// newCluster starts a control plane with the CRD and Pratique's namespace.
-func newCluster(t *testing.T) *cluster.Cluster {
+// newCluster starts a control plane where Pratique can be run, and returns the
+// kubeconfig for that.
+func newCluster(t *testing.T) (c *cluster.Cluster, account string) {
 	t.Helper()
 	c, err := cluster.Start(t.Context(), cluster.Options{Dir: t.TempDir()})
 	if err != nil {
@@ -116,18 +117,8 @@ func newCluster(t *testing.T) *cluster.Cluster {
 			t.Error(err)
 		}
 	})
-	root, err := env.Root()
-	if err != nil {
+	if account, err = env.Install(t.Context(), c); err != nil {
 		t.Fatal(err)
 	}
-	for _, args := range [][]string{
-		{"apply", "-f", filepath.Join(root, "deploy", "crds")},
-		{"wait", "--for=condition=Established", "--timeout=10s", "crd/imageconfigs.pratique.dev"},
-		{"create", "namespace", env.Namespace},
-	} {
-		if _, stderr, exit := c.Kubectl(t.Context(), args...); exit != 0 {
-			t.Fatal(stderr)
-		}
-	}
-	return c
+	return c, account
 }

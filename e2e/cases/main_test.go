@@ -47,6 +47,9 @@ type world struct {
 	distribution, memory *registry.Registry
 
 	key, other *registrytest.Key
+
+	// auditLog is where the API server notes what Pratique asks of it.
+	auditLog string
 }
 
 // shared is set by TestMain, before the first case.
@@ -83,7 +86,8 @@ func run(m *testing.M) (code int, err error) {
 		return 1, err
 	}
 	shared = w
-	return m.Run(), nil
+	code = m.Run()
+	return code, w.noRightMissed()
 }
 
 // start starts the registries, the control plane and the server.
@@ -101,6 +105,9 @@ func start(end *ending, dir string) (_ *world, err error) {
 	options := env.Options{
 		Dir: dir, Registry: registrytest.New(end),
 		Insecure: []string{w.withoutAPI.Host(), w.private.Host(), w.tokens.Host(), w.doomed.Host()},
+	}
+	if options.APIServerArgs, w.auditLog, err = auditing(dir); err != nil {
+		return nil, err
 	}
 	if w.distribution, err = registry.Distribution(registry.Options{Dir: filepath.Join(dir, "distribution")}); err != nil {
 		return nil, err

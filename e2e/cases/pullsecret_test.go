@@ -23,12 +23,18 @@ const dockerConfig = string(corev1.SecretTypeDockerConfigJson)
 // dockerSecret makes a pull secret.
 func (r *room) dockerSecret(t *testing.T, namespace, name, host, user, password string) {
 	t.Helper()
+	r.secret(t, namespace, name, dockerConfig, dockerData(t, host, user, password))
+}
+
+// dockerData is what a pull secret holds.
+func dockerData(t *testing.T, host, user, password string) map[string]string {
+	t.Helper()
 	auth := base64.StdEncoding.EncodeToString([]byte(user + ":" + password))
 	config, err := json.Marshal(map[string]any{"auths": map[string]any{host: map[string]string{"auth": auth}}})
 	if err != nil {
 		t.Fatal(err)
 	}
-	r.secret(t, namespace, name, dockerConfig, map[string]string{".dockerconfigjson": string(config)})
+	return map[string]string{corev1.DockerConfigJsonKey: string(config)}
 }
 
 // withSecrets is a Pod that names pull secrets.
@@ -125,6 +131,25 @@ func TestPullSecretOfThePod(t *testing.T) {
 	}
 }
 
+// TestPlainHTTPIsShownNothing: that the admin lets a registry be asked over plain
+// HTTP does not let it be shown credentials; the ImageConfig has to.
+func TestPlainHTTPIsShownNothing(t *testing.T) {
+	t.Parallel()
+	for name, registry := range map[string]*registrytest.Registry{"basic": shared.private, "token": shared.tokens} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			r := newRoom(t).at(registry)
+			r.policy(t, "", keyed(r.prefix(), r.key))
+			r.dockerSecret(t, r.namespace, "pull", r.registry.Host(), user, password)
+			signed := r.signed(t, "app:v1")
+			r.try(t.Context(), withSecrets(pod("app", signed.ByTag()), "pull")).refused(t, inconclusive, "Inconclusive by ImageConfig")
+			if shown := r.shown(); len(shown) > 0 {
+				t.Errorf("shown to the registry: %q", shown)
+			}
+		})
+	}
+}
+
 // TestPullSecretOfTheServiceAccount: the API server writes it into the Pod.
 func TestPullSecretOfTheServiceAccount(t *testing.T) {
 	t.Parallel()
@@ -152,7 +177,7 @@ func TestPullSecretOfTheServiceAccount(t *testing.T) {
 
 // pulling is a spec that brings a pull secret.
 func pulling(r *room, secret string) string {
-	return keyed(r.prefix(), r.key, "  registry: {authentication: {pullSecretRef: {name: "+secret+"}}}")
+	return keyed(r.prefix(), r.key, "  registry: {insecurePlainHTTP: true, authentication: {pullSecretRef: {name: "+secret+"}}}")
 }
 
 // TestPullSecretOfTheImageConfig: it lies in Pratique's namespace, and serves

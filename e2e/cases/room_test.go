@@ -166,7 +166,16 @@ func (r *room) unreadyPolicy(t *testing.T, suffix, spec string) (name string) {
 // enforce is the usual policy: what lies in the room is signed by the key.
 func (r *room) enforce(t *testing.T) (name string) {
 	t.Helper()
-	return r.policy(t, "", keyed(r.prefix(), r.key))
+	return r.policy(t, "", keyed(r.prefix(), r.key, r.plain()))
+}
+
+// plain is what an ImageConfig says of the registries that are shown
+// credentials over plain HTTP.
+func (r *room) plain() string {
+	if r.registry == shared.private || r.registry == shared.tokens {
+		return "  registry: {insecurePlainHTTP: true}"
+	}
+	return ""
 }
 
 // change replaces the spec of an ImageConfig.

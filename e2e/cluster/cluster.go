@@ -302,3 +302,20 @@ func FindBinary() (string, error) {
 		}
 	}
 }
+
+// Checkout is the checkout of Pratique that the working directory is in.
+func Checkout() (string, error) {
+	dir, err := os.Getwd()
+	if err != nil {
+		return "", fmt.Errorf("finding the checkout: %w", err)
+	}
+	for {
+		if _, err := os.Stat(filepath.Join(dir, "deploy", "crds")); err == nil {
+			return dir, nil
+		}
+		if dir == filepath.Dir(dir) {
+			return "", errors.New("finding the checkout: the working directory is in none")
+		}
+		dir = filepath.Dir(dir)
+	}
+}

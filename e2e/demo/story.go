@@ -85,10 +85,11 @@ func quoted(name string, args []string) string {
 
 // installed shows what was applied before the first step.
 func (s *story) installed(ctx context.Context) error {
-	s.show.Sayf("Installed as an admin would: the CRD of ImageConfigs, Pratique's namespace, and the webhook configurations.")
+	s.show.Sayf("Installed as an admin would: the CRD of ImageConfigs, Pratique's namespace, its ServiceAccount with its rights, and")
+	s.show.Sayf("the webhook configurations. pratique serve has no rights but those.")
 	s.show.Sayf("Pods are sent to /mutate; they, workloads and Crossplane's packages to /validate.")
 	return s.kubectl(ctx, true, []string{
-		"get", "crd/imageconfigs.pratique.dev", "namespace/" + env.Namespace,
+		"get", "crd/imageconfigs.pratique.dev", "namespace/" + env.Namespace, "clusterrole/pratique",
 		"mutatingwebhookconfiguration/pratique", "validatingwebhookconfiguration/pratique", "-o", "name",
 	})
 }

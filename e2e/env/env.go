@@ -2,7 +2,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // Package env puts Pratique into a real control plane, beside a registry, as an
-// admin would: the CRD, the webhook configurations and the server.
+// admin would: the CRD, its rights, the webhook configurations and the server,
+// which has no rights but those.
 //
 // The demo and the cases start from the same Env, so that what the one shows is
 // what the others hold.
@@ -10,7 +11,6 @@ package env
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -51,6 +51,8 @@ type Options struct {
 	Insecure []string
 	// Args are further flags of pratique serve.
 	Args []string
+	// APIServerArgs are further flags of kube-apiserver.
+	APIServerArgs []string
 }
 
 // Env is Pratique at work.
@@ -62,6 +64,9 @@ type Env struct {
 
 	// Caller is how the API server proves to a server of a case that it is it.
 	Caller *Caller
+
+	// Account is the kubeconfig of Pratique's own ServiceAccount: its servers'.
+	Account string
 
 	Registry *registrytest.Registry
 	// Binary is the program, for its other verbs.
@@ -82,8 +87,8 @@ func Start(ctx context.Context, o Options) (_ *Env, err error) {
 	if e.Binary, err = findBinary(); err != nil {
 		return nil, err
 	}
-	var proof []string
-	if e.Caller, proof, err = newCaller(filepath.Join(o.Dir, "caller")); err != nil {
+	var args []string
+	if e.Caller, args, err = newCaller(filepath.Join(o.Dir, "caller")); err != nil {
 		return nil, err
 	}
 	defer func() {
@@ -91,7 +96,7 @@ func Start(ctx context.Context, o Options) (_ *Env, err error) {
 			e.Caller.release()
 		}
 	}()
-	options := cluster.Options{Dir: filepath.Join(o.Dir, "cluster"), Log: o.Log, APIServerArgs: proof}
+	options := cluster.Options{Dir: filepath.Join(o.Dir, "cluster"), Log: o.Log, APIServerArgs: append(args, o.APIServerArgs...)}
 	if e.Cluster, err = cluster.Start(ctx, options); err != nil {
 		return nil, err
 	}
@@ -103,7 +108,7 @@ func Start(ctx context.Context, o Options) (_ *Env, err error) {
 	if e.Client, err = kubernetes.NewForConfig(e.Config()); err != nil {
 		return nil, fmt.Errorf("making a client: %w", err)
 	}
-	if err := e.install(ctx); err != nil {
+	if e.Account, err = Install(ctx, e.Cluster); err != nil {
 		return nil, err
 	}
 	if e.Server, err = e.serve(ctx, ServerOptions{Name: mainName}); err != nil {
@@ -130,39 +135,29 @@ func findBinary() (string, error) {
 }
 
 // Root is the checkout that the working directory is in.
-func Root() (string, error) {
-	dir, err := os.Getwd()
-	if err != nil {
-		return "", fmt.Errorf("finding the checkout: %w", err)
-	}
-	for {
-		if _, err := os.Stat(filepath.Join(dir, "deploy", "crds")); err == nil {
-			return dir, nil
-		}
-		if dir == filepath.Dir(dir) {
-			return "", errors.New("finding the checkout: the working directory is in none")
-		}
-		dir = filepath.Dir(dir)
-	}
-}
+func Root() (string, error) { return cluster.Checkout() }
 
-// install applies the CRD and makes Pratique's namespace.
-func (e *Env) install(ctx context.Context) error {
+// Install applies the CRD, makes Pratique's namespace, and gives it its rights
+// there and everywhere. It returns the kubeconfig of its ServiceAccount.
+func Install(ctx context.Context, c *cluster.Cluster) (account string, err error) {
 	root, err := Root()
 	if err != nil {
-		return err
+		return "", err
 	}
-	if _, stderr, exit := e.Kubectl(ctx, "apply", "-f", filepath.Join(root, "deploy", "crds")); exit != 0 {
-		return fmt.Errorf("applying the CRD: %s", stderr)
+	if _, stderr, exit := c.Kubectl(ctx, "apply", "-f", filepath.Join(root, "deploy", "crds")); exit != 0 {
+		return "", fmt.Errorf("applying the CRD: %s", stderr)
 	}
-	if _, stderr, exit := e.Kubectl(ctx, "wait", "--for=condition=Established", "--timeout=10s",
+	if _, stderr, exit := c.Kubectl(ctx, "create", "namespace", Namespace); exit != 0 {
+		return "", fmt.Errorf("making the namespace: %s", stderr)
+	}
+	if account, err = newAccount(ctx, c, root); err != nil {
+		return "", err
+	}
+	if _, stderr, exit := c.Kubectl(ctx, "wait", "--for=condition=Established", "--timeout=10s",
 		"crd/imageconfigs.pratique.dev"); exit != 0 {
-		return fmt.Errorf("waiting for the CRD: %s", stderr)
+		return "", fmt.Errorf("waiting for the CRD: %s", stderr)
 	}
-	if _, stderr, exit := e.Kubectl(ctx, "create", "namespace", Namespace); exit != 0 {
-		return fmt.Errorf("making the namespace: %s", stderr)
-	}
-	return nil
+	return account, nil
 }
 
 // Policy applies ImageConfigs and whatever goes with them, and waits until each

@@ -46,7 +46,7 @@ type ServerOptions struct {
 	// Args are further flags of pratique serve.
 	Args []string
 	// Environment are further variables, as NAME=value; those named in Unset are
-	// taken away. KUBECONFIG leads to the cluster.
+	// taken away. KUBECONFIG is Env.Account.
 	Environment []string
 	Unset       []string
 	// Known says that it serves at Env.Caller's address: the only one at which
@@ -119,7 +119,7 @@ func (e *Env) serve(ctx context.Context, o ServerOptions) (*Server, error) {
 	if s.Cert, err = cluster.NewServingCert(filepath.Join(e.options.Dir, o.Name)); err != nil {
 		return nil, err
 	}
-	program := cluster.Program{Name: o.Name, Binary: e.Binary, Args: e.flags(s, o)}
+	program := cluster.Program{Name: o.Name, Binary: e.Binary, Args: e.flags(s, o), Kubeconfig: e.Account}
 	if len(o.Environment)+len(o.Unset) > 0 {
 		var args []string
 		for _, name := range o.Unset {

@@ -1,15 +1,17 @@
 // Copyright The Pratique Authors.
 // SPDX-License-Identifier: Apache-2.0
 
-// Package registry runs OCI registries for tests, on loopback and in this
-// process. Two kinds matter, for clients find signatures in them differently:
+// Package registry runs OCI registries for tests, on loopback. Two kinds are in
+// this process; clients find signatures in them differently:
 //
 //	Distribution  github.com/distribution/distribution, on disk, no referrers API
 //	Memory        go-containerregistry's, in memory, with the referrers API
 //
 // Both speak plain HTTP, which clients accept of loopback addresses, and ask
-// for no credentials. A test that wants faults, recorded requests or
-// authentication wraps their handler.
+// for no credentials. A test that wants faults or recorded requests wraps their
+// handler. A third is a process of its own, and private if it is told to be:
+//
+//	Process       Distribution with TLS, client certificates, passwords or tokens
 package registry
 
 import (

@@ -27,6 +27,11 @@ const (
 	retryEvery = 2 * time.Second
 )
 
+// The right to create cannot be limited to a name: a request to create has none.
+//
+// +kubebuilder:rbac:groups=coordination.k8s.io,resources=leases,verbs=create,namespace=pratique-system
+// +kubebuilder:rbac:groups=coordination.k8s.io,resources=leases,resourceNames=pratique,verbs=get;update,namespace=pratique-system
+
 // Candidate stands for election under a Lease.
 type Candidate struct {
 	elector *leaderelection.LeaderElector

@@ -59,6 +59,11 @@ type Cluster struct {
 	statuses  *statuses
 }
 
+// Pratique's own Secrets are watched: pull secrets, keys and certificates that
+// ImageConfigs name.
+//
+// +kubebuilder:rbac:groups="",resources=secrets,verbs=list;watch,namespace=pratique-system
+
 // CacheOptions narrows what a manager's cache watches to what Cluster needs:
 // Secrets of Pratique's own namespace only.
 func CacheOptions(namespace string) cache.Options {
@@ -70,11 +75,18 @@ func CacheOptions(namespace string) cache.Options {
 	}
 }
 
+// +kubebuilder:rbac:groups=pratique.dev,resources=imageconfigs,verbs=list;watch
+
 func imageConfig() *unstructured.Unstructured {
 	object := &unstructured.Unstructured{}
 	object.SetGroupVersionKind(v1alpha1.GroupVersion().WithKind(v1alpha1.KindImageConfig))
 	return object
 }
+
+// Namespaces are watched for their labels, and asked for one by one (get) when
+// the watch has not told of them yet.
+//
+// +kubebuilder:rbac:groups="",resources=namespaces,verbs=get;list;watch
 
 func namespaceMetadata() *metav1.PartialObjectMetadata {
 	object := &metav1.PartialObjectMetadata{}
@@ -330,6 +342,12 @@ func (c *Cluster) account(ctx context.Context, namespace, name string) (account,
 	c.accounts.Set(key, read)
 	return read, nil
 }
+
+// The pull secrets of a Pod, and its ServiceAccount, are in its own namespace,
+// which may be any. Both are asked for by name alone: they can be neither listed
+// nor watched.
+//
+// +kubebuilder:rbac:groups="",resources=secrets;serviceaccounts,verbs=get
 
 // ask reads an object past the cache, and reports whether it is there.
 func (c *Cluster) ask(ctx context.Context, key objectKey, into client.Object) (found bool, err error) {

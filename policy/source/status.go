@@ -69,6 +69,8 @@ func (s *statuses) run(ctx context.Context) {
 	}
 }
 
+// +kubebuilder:rbac:groups=pratique.dev,resources=imageconfigs/status,verbs=patch
+
 // write sets the condition, if it says something else already.
 func (s *statuses) write(ctx context.Context, c Compiled) error {
 	object := imageConfig()
