@@ -19,7 +19,7 @@ LDFLAGS := -s -w -X github.com/pratique-dev/pratique/internal/version.override=$
 # target that is named after it.
 MODULES := . e2e e2e/controlplane
 # The packages in which goroutines share state.
-RACE := ./policy/... ./reference ./registry/... ./webhook/... ./internal/server
+RACE := ./policy/... ./reference ./registry/... ./webhook/... ./internal/pullsecret ./internal/server
 # How long each fuzz test runs.
 FUZZTIME ?= 30s
 # What make bench hands to the bench; see go run ./bench -h.

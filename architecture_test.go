@@ -34,6 +34,7 @@ var mayImport = map[string][]string{
 	"internal/election":     {},
 	"internal/server":       {},
 	"internal/metrics":      {"policy", "policy/cache", "reference"},
+	"internal/pullsecret":   {},
 	"registry/registrytest": {},
 }
 
@@ -48,9 +49,9 @@ var dials = map[string][]string{
 	"net":                {"internal/server", "registry"},
 	"net/http":           {"internal/server", "registry", "webhook"},
 	"k8s.io/client-go":   {"internal/election", "internal/server", "policy/source"},
-	"k8s.io/api/core/v1": {"policy/source"},
+	"k8s.io/api/core/v1": {"internal/pullsecret", "policy/source"},
 	"sigs.k8s.io/controller-runtime": {
-		"internal/server", "policy/source",
+		"internal/pullsecret", "internal/server", "policy/source",
 	},
 	"github.com/google/go-containerregistry/pkg/v1/remote": {"registry"},
 	// The clouds' helpers dial by themselves.

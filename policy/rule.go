@@ -69,6 +69,18 @@ type Authentication struct {
 type Inject struct {
 	Secret     string
 	Namespaces labels.Selector // whose Pods; never nil
+	// Within holds the names of the namespaces that copies may be written to;
+	// nil is all.
+	Within map[string]bool
+	// Except is Pratique's own namespace, where the secret itself is.
+	Except string
+}
+
+// Into reports whether the Pods of a namespace are given the secret. Where it is
+// not known whether they are to have it, they are not.
+func (i *Inject) Into(ns Namespace) bool {
+	return ns.Name != "" && ns.Name != i.Except && !ns.Unreadable &&
+		(i.Within == nil || i.Within[ns.Name]) && i.Namespaces.Matches(ns.Labels)
 }
 
 // Transport is the part of a rule that says how registries are reached.

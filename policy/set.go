@@ -22,6 +22,8 @@ type Set struct {
 	digested map[string][]*Rule
 	// everywhere holds the rules that are selected for every reference.
 	everywhere []*Rule
+	// injecting holds the rules that give Pods a pull secret.
+	injecting []*Rule
 	// hosts holds the hosts that prefixes name: metrics may have them as labels.
 	hosts map[string]struct{}
 }
@@ -35,6 +37,9 @@ func NewSet(rules []*Rule) *Set {
 	for _, rule := range s.rules {
 		if rule.Everywhere {
 			s.everywhere = append(s.everywhere, rule)
+		}
+		if rule.Authentication != nil && rule.Authentication.Inject != nil {
+			s.injecting = append(s.injecting, rule)
 		}
 		for _, prefix := range rule.Prefixes {
 			s.insert(prefix, rule)
@@ -68,6 +73,9 @@ func with(rules []*Rule, rule *Rule) []*Rule {
 
 // Rules lists all rules, by kind and name.
 func (s *Set) Rules() []*Rule { return s.rules }
+
+// Injecting lists the rules that give Pods a pull secret, by kind and name.
+func (s *Set) Injecting() []*Rule { return s.injecting }
 
 // KnowsHost reports whether a prefix names the canonical host.
 func (s *Set) KnowsHost(host string) bool {

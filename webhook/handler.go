@@ -168,7 +168,7 @@ func (h *Handler) record(pass string, asked *request, given *response, elapsed t
 		"namespace", asked.Namespace, "name", asked.Name, "images", given.images, "duration", elapsed.String(),
 	}
 	if pass == passMutate {
-		about = append(about, "pinned", given.pinned, "rewritten", given.rewritten, "unresolved", given.unresolved)
+		about = append(about, "pinned", given.pinned, "rewritten", given.rewritten, "injected", given.injected, "unresolved", given.unresolved)
 	} else {
 		about = append(about, "allowed", given.allowed(), "verdict", given.outcome())
 	}
@@ -246,6 +246,7 @@ func (h *Handler) question(ctx context.Context, r *request, s subject) (policy.Q
 	if names.Namespace == "" {
 		names = credential.Names{} // it has none of its own; the surroundings may have some for everybody
 	}
+	names.Expected = expected(q, names.PullSecrets)
 	q.Credentials = h.Surroundings.Credentials(names)
 	return q, nil
 }

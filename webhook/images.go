@@ -71,6 +71,8 @@ type Found struct {
 	Images []Image
 	// PullSecrets are the names of secrets, in the same order; empty ones are left out, repeated ones are not.
 	PullSecrets []string
+	// Listed is how many elements the lists of pull secrets have, nameless ones too.
+	Listed int
 	// ServiceAccountName is the Pod's, or its template's, or "". The deprecated serviceAccount stands in for it, as
 	// it does for the API server. Of several Pod specs in one object the first that has any counts.
 	ServiceAccountName string
@@ -107,7 +109,7 @@ func (r *Row) Find(object []byte) (Found, error) {
 	if v.overflow {
 		return Found{}, fmt.Errorf("reading %s: more than %d images in one object", r.Kind, maxFound)
 	}
-	found := Found{Images: v.images, Mirror: v.mirror, ServiceAccountName: v.account()}
+	found := Found{Images: v.images, Listed: v.listed, Mirror: v.mirror, ServiceAccountName: v.account()}
 	for _, s := range v.secrets {
 		found.PullSecrets = append(found.PullSecrets, s.Written)
 	}
@@ -187,6 +189,7 @@ type visitor struct {
 
 	overflow bool // more images than are kept
 	images   []Image
+	listed   int     // elements of lists of secrets
 	secrets  []Image // an Image is a string at a place; so is the name of a secret
 	accounts []account
 	mirror   bool
@@ -344,6 +347,9 @@ func (v *visitor) list(n *node) error {
 		switch v.dec.PeekKind() {
 		case jsontext.KindEndArray:
 			v.lists--
+			if n.element.ofPullSecrets() {
+				v.listed += int(i)
+			}
 			_, err := v.dec.ReadToken()
 			return err
 		case jsontext.KindInvalid:

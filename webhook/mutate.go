@@ -9,8 +9,9 @@ import (
 	"github.com/pratique-dev/pratique/policy"
 )
 
-// mutate rewrites and pins the images of a Pod. It never denies: what goes wrong
-// here, the validating pass finds again and explains.
+// mutate rewrites and pins the images of a Pod, and gives a new one its pull
+// secrets. It never denies: what goes wrong here, the validating pass finds again
+// and explains.
 func (h *Handler) mutate(ctx context.Context, r *request) *response {
 	given := &response{pass: passMutate}
 	s, err := h.examine(r)
@@ -25,11 +26,13 @@ func (h *Handler) mutate(ctx context.Context, r *request) *response {
 		return h.unexamined(passMutate, policy.Undecided(policy.ReasonNotReady, "%v", err))
 	}
 	given.images = len(s.images)
+	decisions := h.Decider.Pin(ctx, question)
 	var replacements []Replacement
-	for i, decision := range h.Decider.Pin(ctx, question) {
+	for i, decision := range decisions {
 		replacements = append(replacements, given.replace(s.images[i], decision))
 	}
 	given.patch = Patch(replacements)
+	given.inject(r, s, question.Namespace, decisions)
 	return given
 }
 

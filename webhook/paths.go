@@ -50,6 +50,11 @@ type member struct {
 	node *node
 }
 
+// ofPullSecrets reports whether a list's element names a pull secret.
+func (n *node) ofPullSecrets() bool {
+	return slices.ContainsFunc(n.members, func(m member) bool { return m.node.use == usePullSecret })
+}
+
 // wants is the kind of JSON value that must stand here; null may always.
 func (n *node) wants() jsontext.Kind {
 	switch {

@@ -43,6 +43,7 @@ type response struct {
 	images     int
 	pinned     int
 	rewritten  int
+	injected   int // pull secrets
 	unresolved int // that should have been pinned
 	patch      []byte
 

@@ -36,10 +36,12 @@ import (
 type setting struct {
 	server    policy.Server
 	registry  []registrytest.Option
+	secure    bool                     // the registry speaks HTTPS: what it takes for it to be shown credentials
 	policies  func(host string) string // appended
 	secrets   string
 	catalog   []string
 	cache     cache.Options
+	inject    []string        // into these namespaces
 	decider   webhook.Decider // in place of the real one
 	surrounds func(webhook.Surroundings) webhook.Surroundings
 }
@@ -51,6 +53,8 @@ type stack struct {
 	other *registrytest.Key
 	url   string
 	rec   *recorder
+
+	client *registry.Client
 }
 
 // recorder keeps what is counted.
@@ -91,8 +95,10 @@ func (r *recorder) await(tb testing.TB, findings int) string {
 	return ""
 }
 
-// imageConfig asks for a signature by a key. The registry of these tests speaks
-// plain HTTP.
+// plainHTTP lets the registry, which speaks plain HTTP, be shown credentials.
+const plainHTTP = "  registry: {insecurePlainHTTP: true}\n"
+
+// imageConfig asks for a signature by a key.
 func imageConfig(name, prefix, mode string, key *registrytest.Key) string {
 	return fmt.Sprintf(`---
 apiVersion: pratique.dev/v1alpha1
@@ -101,11 +107,10 @@ metadata: {name: %s}
 spec:
   matchImages: [{prefix: %q}]
   mode: %s
-  registry: {insecurePlainHTTP: true}
-  verification:
+%s  verification:
     provider: Cosign
     cosign: {authorities: [{name: release, key: {data: %q}}]}
-`, name, prefix, mode, key.PublicPEM())
+`, name, prefix, mode, plainHTTP, key.PublicPEM())
 }
 
 func staticConfig(name, prefix, action string) string {
@@ -121,6 +126,12 @@ spec:
 
 func newStack(tb testing.TB, s setting) *stack {
 	tb.Helper()
+	options := registry.Options{AllowCIDRs: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}}
+	if s.secure {
+		authority := registrytest.NewAuthority(tb)
+		options.RootCAs = authority.Pool()
+		s.registry = append(s.registry, registrytest.WithTLS(authority))
+	}
 	made := &stack{
 		host: registrytest.New(tb, s.registry...), rec: &recorder{},
 		key: registrytest.NewKey(tb, registrytest.ECDSAP256), other: registrytest.NewKey(tb, registrytest.ECDSAP256),
@@ -131,19 +142,26 @@ func newStack(tb testing.TB, s setting) *stack {
 	if s.policies != nil {
 		policies += s.policies(host)
 	}
+	if s.secure {
+		policies = strings.ReplaceAll(policies, plainHTTP, "")
+	}
 	dir := tb.TempDir()
 	if err := os.WriteFile(dir+"/policies.yaml", []byte(policies), 0o600); err != nil {
 		tb.Fatal(err)
 	}
-	client, err := registry.New(registry.Options{AllowCIDRs: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}, Insecure: []string{host}})
+	if !s.secure {
+		options.Insecure = []string{host}
+	}
+	client, err := registry.New(options)
 	if err != nil {
 		tb.Fatal(err)
 	}
+	made.client = client
 	cached, err := cache.New(policy.Direct{}, client, client, s.cache)
 	if err != nil {
 		tb.Fatal(err)
 	}
-	files, err := source.NewFiles(source.Compiler{Signatures: client}, "pratique-system", dir)
+	files, err := source.NewFiles(source.Compiler{Signatures: client, InjectInto: s.inject}, "pratique-system", dir)
 	if err != nil {
 		tb.Fatal(err)
 	}
@@ -283,8 +301,9 @@ func apply(tb testing.TB, object string, got *admissionv1.AdmissionResponse) str
 		tb.Fatalf("%s: %v", got.Patch, err)
 	}
 	for _, operation := range patch {
-		if operation.Kind() != "replace" {
-			tb.Fatalf("the patch does more than replace: %s", got.Patch)
+		path, err := operation.Path()
+		if kind := operation.Kind(); err != nil || kind != "replace" && (kind != "add" || !strings.HasPrefix(path, "/spec/imagePullSecrets")) {
+			tb.Fatalf("the patch does more than replace images and add pull secrets: %s", got.Patch)
 		}
 	}
 	patched, err := patch.Apply([]byte(object))

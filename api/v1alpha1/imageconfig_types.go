@@ -14,6 +14,9 @@ const (
 	// are Inconclusive, and the message says what to mend. (A pull secret that
 	// is missing makes it False too, but the images are still examined.)
 	ConditionReady = "Ready"
+	// ConditionPullSecretsCopied is True when every namespace that inject selects
+	// has its copy of the pull secret. It is there only with inject.
+	ConditionPullSecretsCopied = "PullSecretsCopied"
 )
 
 // Reasons of the condition Ready.
@@ -41,6 +44,9 @@ const (
 	// ReasonReadFailed goes with False: a Secret or ConfigMap that it names
 	// could not be read for another reason than that it does not exist.
 	ReasonReadFailed = "ReadFailed"
+	// ReasonInjectionOff goes with False: it asks for inject, which the server is
+	// not allowed to do anywhere.
+	ReasonInjectionOff = "InjectionOff"
 	// ReasonConflict goes with False: its rewriteImage makes names that a
 	// rewriteImage would rewrite again.
 	ReasonConflict = "Conflict"

@@ -25,6 +25,7 @@ import (
 	"github.com/pratique-dev/pratique/internal/version"
 	"github.com/pratique-dev/pratique/policy"
 	"github.com/pratique-dev/pratique/policy/cache"
+	"github.com/pratique-dev/pratique/policy/source"
 	"github.com/pratique-dev/pratique/reference"
 	"github.com/pratique-dev/pratique/webhook"
 )
@@ -40,6 +41,7 @@ type serveFlags struct {
 	policies            string
 	crossplaneNamespace string
 	staleTags           time.Duration
+	injectNamespaces    []string
 	catalog             [][]byte // rows of the configuration file
 }
 
@@ -80,6 +82,8 @@ without any cluster.`,
 	flags.StringVar(&f.listen.MetricsAddress, "metrics-address", ":8080", "`address` of /metrics; 0 for none")
 	flags.StringVar(&f.listen.HealthAddress, "health-address", ":8081", "`address` of /healthz and /readyz; 0 for none")
 	flags.StringVar(&f.crossplaneNamespace, "crossplane-namespace", "crossplane-system", "`namespace` of Crossplane, where its packages' pull secrets are")
+	flags.StringSliceVar(&f.injectNamespaces, "inject-namespaces", nil,
+		"`namespaces` where ImageConfigs with inject may give Pods a pull secret, or * for all; needs the right to write Secrets there (deploy/rbac/inject.yaml)")
 	flags.DurationVar(&f.staleTags, "stale-tags", cache.DefaultStaleFor,
 		"how much longer a resolved tag serves while its registry is away, if its digest is known to be good; 0 for not at all")
 	return c
@@ -94,7 +98,23 @@ func (f *serveFlags) check(c *cobra.Command) error {
 	case f.staleTags < 0:
 		return fmt.Errorf("reading --stale-tags: %s is negative", f.staleTags)
 	}
-	return errors.Join(f.checkClients(c), f.policyFlags.check(), checkNamespace("--crossplane-namespace", f.crossplaneNamespace))
+	return errors.Join(f.checkClients(c), f.checkInject(), f.policyFlags.check(), checkNamespace("--crossplane-namespace", f.crossplaneNamespace))
+}
+
+// checkInject refuses what is no list of namespaces.
+func (f *serveFlags) checkInject() error {
+	if slices.Equal(f.injectNamespaces, []string{source.AllNamespaces}) {
+		return nil
+	}
+	var errs []error
+	for _, name := range f.injectNamespaces {
+		if name == source.AllNamespaces {
+			errs = append(errs, errors.New("reading --inject-namespaces: * is all namespaces, and stands alone"))
+			continue
+		}
+		errs = append(errs, checkNamespace("--inject-namespaces", name))
+	}
+	return errors.Join(errs...)
 }
 
 // checkClients refuses what would let in more than was meant.
@@ -129,7 +149,7 @@ func (f *serveFlags) run(ctx context.Context) error {
 	stdlog.SetOutput(server.NewErrorLog(log, registerer))
 	settings := settings{
 		registry: registryOptions, server: f.policyFlags.server, namespace: f.namespace, clouds: f.clouds,
-		cache: cache.Options{StaleFor: cmp.Or(f.staleTags, -1)}, pathsFlag: "--policies", writes: true,
+		cache: cache.Options{StaleFor: cmp.Or(f.staleTags, -1)}, pathsFlag: "--policies", writes: true, injectInto: f.injectNamespaces,
 	}
 	if f.policies != "" {
 		settings.paths = []string{f.policies}

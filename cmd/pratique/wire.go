@@ -27,6 +27,7 @@ import (
 	"github.com/pratique-dev/pratique/api/v1alpha1"
 	"github.com/pratique-dev/pratique/internal/election"
 	"github.com/pratique-dev/pratique/internal/metrics"
+	"github.com/pratique-dev/pratique/internal/pullsecret"
 	"github.com/pratique-dev/pratique/policy"
 	"github.com/pratique-dev/pratique/policy/cache"
 	"github.com/pratique-dev/pratique/policy/source"
@@ -85,6 +86,8 @@ type settings struct {
 	// pathsFlag is the flag that names them.
 	paths     []string
 	pathsFlag string
+	// injectInto names the namespaces whose Pods may be given pull secrets.
+	injectInto []string
 	// writes says that this process stands for election, and writes statuses
 	// once it is elected.
 	writes bool
@@ -119,7 +122,7 @@ func wire(ctx context.Context, s settings, registerer prometheus.Registerer) (*p
 	}
 	p.metrics.Sizes(cached.Sizes)
 	p.decider = &policy.Decider{Server: s.server, Resolver: cached, Engine: cached}
-	compiler := source.Compiler{Signatures: client}
+	compiler := source.Compiler{Signatures: client, InjectInto: s.injectInto}
 	var clouds *cloud.Keychain
 	if s.clouds {
 		if clouds, err = cloud.New(ctx); err != nil {
@@ -174,6 +177,12 @@ func clusterRules(ctx context.Context, config *rest.Config, compiler source.Comp
 	if err != nil {
 		return rules{}, unconnected(config, err)
 	}
+	var copier *pullsecret.Copier
+	if s.writes && len(s.injectInto) > 0 {
+		if copier, err = newCopier(config, cluster, leads, s); err != nil {
+			return rules{}, err
+		}
+	}
 	run := func(ctx context.Context) error {
 		// The process must not end before the lease is given back.
 		group, ctx := errgroup.WithContext(ctx)
@@ -182,6 +191,7 @@ func clusterRules(ctx context.Context, config *rest.Config, compiler source.Comp
 			return nil
 		})
 		group.Go(func() error { return manager.Start(ctx) })
+		group.Go(func() error { return keepCopies(ctx, copier) })
 		return group.Wait()
 	}
 	return rules{Surroundings: cluster, run: run, ready: cluster.Ready, refused: refused}, nil

@@ -103,7 +103,7 @@ func start(end *ending, dir string) (_ *world, err error) {
 		other:      registrytest.NewKey(end, registrytest.ECDSAP256),
 	}
 	options := env.Options{
-		Dir: dir, Registry: registrytest.New(end),
+		Dir: dir, Registry: registrytest.New(end), Inject: []string{injectedA, injectedB},
 		Insecure: []string{w.withoutAPI.Host(), w.private.Host(), w.tokens.Host(), w.doomed.Host()},
 	}
 	if options.APIServerArgs, w.auditLog, err = auditing(dir); err != nil {

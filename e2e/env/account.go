@@ -55,15 +55,40 @@ func newAccount(ctx context.Context, c *cluster.Cluster, root string) (path stri
 	if err := clientcmd.WriteToFile(*config, path); err != nil {
 		return "", fmt.Errorf("writing Pratique's kubeconfig: %w", err)
 	}
-	return path, awaitGranted(ctx, c)
+	return path, awaitGranted(ctx, c, []string{"list", "imageconfigs.pratique.dev"}, []string{"list", "secrets", "--namespace", Namespace})
 }
 
-// awaitGranted waits until the API server knows both bindings. Before, it would
+// allowInjection makes the namespaces of Options.Inject, and lets Pratique write
+// Secrets there and nowhere else.
+func (e *Env) allowInjection(ctx context.Context) error {
+	if len(e.options.Inject) == 0 {
+		return nil
+	}
+	root, err := Root()
+	if err != nil {
+		return err
+	}
+	commands := [][]string{{"apply", "-f", filepath.Join(root, "deploy", "rbac", "inject.yaml")}}
+	var rights [][]string
+	for _, namespace := range e.options.Inject {
+		commands = append(commands, []string{"create", "namespace", namespace}, []string{
+			"create", "rolebinding", "pratique-inject", "--namespace", namespace,
+			"--clusterrole=pratique-inject", "--serviceaccount=" + Namespace + ":" + accountName,
+		})
+		rights = append(rights, []string{"create", "secrets", "--namespace", namespace})
+	}
+	for _, command := range commands {
+		if _, stderr, exit := e.Kubectl(ctx, command...); exit != 0 {
+			return fmt.Errorf("letting Pratique write pull secrets: %s", stderr)
+		}
+	}
+	return awaitGranted(ctx, e.Cluster, rights...)
+}
+
+// awaitGranted waits until the API server knows the bindings. Before, it would
 // refuse, and what it refused would be in the log.
-func awaitGranted(ctx context.Context, c *cluster.Cluster) error {
-	for _, right := range [][]string{
-		{"list", "imageconfigs.pratique.dev"}, {"list", "secrets", "--namespace", Namespace},
-	} {
+func awaitGranted(ctx context.Context, c *cluster.Cluster, rights ...[]string) error {
+	for _, right := range rights {
 		var last string
 		err := wait.PollUntilContextTimeout(ctx, poll, grantedWithin, true, func(ctx context.Context) (bool, error) {
 			stdout, stderr, exit := c.Kubectl(ctx, append([]string{"auth", "can-i", "--as", AccountUser}, right...)...)

@@ -51,6 +51,9 @@ type Options struct {
 	Insecure []string
 	// Args are further flags of pratique serve.
 	Args []string
+	// Inject names namespaces, which are made, where Pods may be given pull
+	// secrets and Pratique may write them.
+	Inject []string
 	// APIServerArgs are further flags of kube-apiserver.
 	APIServerArgs []string
 }
@@ -109,6 +112,9 @@ func Start(ctx context.Context, o Options) (_ *Env, err error) {
 		return nil, fmt.Errorf("making a client: %w", err)
 	}
 	if e.Account, err = Install(ctx, e.Cluster); err != nil {
+		return nil, err
+	}
+	if err := e.allowInjection(ctx); err != nil {
 		return nil, err
 	}
 	if e.Server, err = e.serve(ctx, ServerOptions{Name: mainName}); err != nil {

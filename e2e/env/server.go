@@ -166,6 +166,9 @@ func (e *Env) flags(s *Server, o ServerOptions) []string {
 	for _, host := range e.options.Insecure {
 		flags = append(flags, "--insecure-registries", host)
 	}
+	if len(e.options.Inject) > 0 {
+		flags = append(flags, "--inject-namespaces", strings.Join(e.options.Inject, ","))
+	}
 	return append(append(flags, e.options.Args...), o.Args...)
 }
 

@@ -37,7 +37,7 @@ const (
 	// keptFor is how long the credentials of a Pod's pull secret, and the names
 	// that its ServiceAccount gives, are kept. Changes are in force within 5 s
 	// (spec section 3), and reading them again takes its time too.
-	keptFor = 4 * time.Second
+	keptFor = 3 * time.Second
 	// maxKept bounds of how many of each they are.
 	maxKept = 1000
 )
@@ -55,6 +55,7 @@ type Cluster struct {
 	secrets   *otter.Cache[objectKey, pullSecret]
 	accounts  *otter.Cache[objectKey, account]
 	changed   chan struct{}
+	told      chan struct{}
 	compiled  atomic.Pointer[[]Compiled]
 	statuses  *statuses
 }
@@ -117,6 +118,7 @@ func NewCluster(ctx context.Context, m manager.Manager, o ClusterOptions) (*Clus
 		compiler: o.Compiler, namespace: o.Namespace,
 		cache: m.GetCache(), direct: m.GetAPIReader(), secrets: secrets, accounts: accounts,
 		changed:  make(chan struct{}, 1),
+		told:     make(chan struct{}, 1),
 		statuses: &statuses{client: m.GetClient(), leads: o.Leads},
 	}
 	for _, watched := range []struct {
@@ -131,11 +133,15 @@ func NewCluster(ctx context.Context, m manager.Manager, o ClusterOptions) (*Clus
 		if err != nil {
 			return nil, fmt.Errorf("watching %s: %w", watched.what, err)
 		}
-		if _, err := informer.AddEventHandler(c.handler(watched.differ)); err != nil {
+		if _, err := informer.AddEventHandler(handler(watched.differ, c.again)); err != nil {
 			return nil, fmt.Errorf("watching %s: %w", watched.what, err)
 		}
 	}
-	if _, err := c.cache.GetInformer(ctx, namespaceMetadata(), cache.BlockUntilSynced(false)); err != nil {
+	namespaces, err := c.cache.GetInformer(ctx, namespaceMetadata(), cache.BlockUntilSynced(false))
+	if err != nil {
+		return nil, fmt.Errorf("watching namespaces: %w", err)
+	}
+	if _, err := namespaces.AddEventHandler(handler(rewritten, c.tell)); err != nil {
 		return nil, fmt.Errorf("watching namespaces: %w", err)
 	}
 	return c, m.Add(c)
@@ -162,26 +168,31 @@ func rewritten(before, after metav1.Object) bool {
 	return before.GetResourceVersion() != after.GetResourceVersion()
 }
 
-// handler asks for a new compilation when an object comes, goes, or differs
-// from what it was.
-func (c *Cluster) handler(differ func(before, after metav1.Object) bool) toolscache.ResourceEventHandler {
+// handler acts when an object comes, goes, or differs from what it was.
+func handler(differ func(before, after metav1.Object) bool, act func()) toolscache.ResourceEventHandler {
 	return toolscache.ResourceEventHandlerFuncs{
-		AddFunc: func(any) { c.again() },
+		AddFunc: func(any) { act() },
 		UpdateFunc: func(before, after any) {
 			one, known := before.(metav1.Object)
 			other, knownToo := after.(metav1.Object)
 			if !known || !knownToo || differ(one, other) {
-				c.again()
+				act()
 			}
 		},
-		DeleteFunc: func(any) { c.again() },
+		DeleteFunc: func(any) { act() },
 	}
 }
 
-func (c *Cluster) again() {
+// again asks for a new compilation.
+func (c *Cluster) again() { signal(c.changed) }
+
+// tell tells whoever keeps copies of pull secrets to look again.
+func (c *Cluster) tell() { signal(c.told) }
+
+func signal(to chan<- struct{}) {
 	select {
-	case c.changed <- struct{}{}:
-	default: // one is asked for already
+	case to <- struct{}{}:
+	default: // one is on its way already
 	}
 }
 
@@ -259,6 +270,7 @@ func (c *Cluster) compile(ctx context.Context) error {
 	c.compiled.Store(&compiled)
 	c.set.Store(policy.NewSet(rulesOf(compiled)))
 	c.statuses.publish(compiled)
+	c.tell()
 	if unread {
 		time.AfterFunc(retryAfter, c.again)
 	}

@@ -89,6 +89,7 @@ func newTestCluster(t *testing.T, server *apiServer) *Cluster {
 		compiler:  Compiler{cluster: true, namespace: "pratique-system"},
 		namespace: "pratique-system", cache: server, direct: server, secrets: forever[pullSecret](t), accounts: forever[account](t),
 		changed:  make(chan struct{}, 1),
+		told:     make(chan struct{}, 1),
 		statuses: &statuses{leads: func() bool { return false }},
 	}
 }
@@ -117,7 +118,7 @@ func TestClusterHandler(t *testing.T) {
 		o.SetResourceVersion(version)
 		return o
 	}
-	configs, secrets := c.handler(respecified), c.handler(rewritten)
+	configs, secrets := handler(respecified, c.again), handler(rewritten, c.again)
 	before := object("a", 1, "1")
 	for name, test := range map[string]struct {
 		event func()

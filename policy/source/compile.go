@@ -57,6 +57,9 @@ func wrong(reason, format string, args ...any) *mistake {
 type Compiler struct {
 	// Signatures is where the compiled rules look for signatures.
 	Signatures cosign.Source
+	// InjectInto names the namespaces whose Pods may be given pull secrets; AllNamespaces
+	// alone is all of them.
+	InjectInto []string
 	// Clouds returns the credentials that a cloud gives for its registries. Nil
 	// means that none is asked.
 	Clouds func(v1alpha1.CredentialProvider) credential.Config
@@ -253,6 +256,7 @@ func (c *compilation) authentication() {
 	}
 	const path = "spec.registry.authentication.pullSecretRef"
 	name := string(registry.Authentication.PullSecretRef.Name)
+	c.inject(name, registry.Authentication.Inject)
 	secret, problem := c.secret(path, name)
 	if problem != nil {
 		c.pullProblems = append(c.pullProblems, problem)

@@ -124,7 +124,7 @@ type store interface {
 // when they are first needed, in one namespace only.
 func credentials(from store, names credential.Names) *credential.Source {
 	return credential.NewSource(func(ctx context.Context) (credential.Found, error) {
-		s := search{store: from, namespace: names.Namespace}
+		s := search{store: from, namespace: names.Namespace, expected: names.Expected}
 		if names.ServiceAccount != "" {
 			if err := s.askAccount(ctx, names.ServiceAccount); err != nil {
 				return credential.Found{}, err
@@ -152,6 +152,7 @@ func credentials(from store, names credential.Names) *credential.Source {
 type search struct {
 	store
 	namespace string
+	expected  []string // in a moment, if not yet
 	named     []string // by the ServiceAccount
 	found     credential.Found
 }
@@ -180,7 +181,9 @@ func (s *search) read(ctx context.Context, names []string) ([]credential.Config,
 			return nil, fmt.Errorf("reading pull secret %q: %w", name, err)
 		}
 		if secret.passed != "" {
-			s.warnf("pull secret %q %s", name, secret.passed)
+			if !slices.Contains(s.expected, name) {
+				s.warnf("pull secret %q %s", name, secret.passed)
+			}
 			continue
 		}
 		configs = append(configs, secret.config)

@@ -7,6 +7,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -31,15 +32,35 @@ const (
 	lookAgain = 250 * time.Millisecond
 )
 
-// statuses writes the condition Ready of ImageConfigs. Only the elected replica
+// statuses writes the conditions of ImageConfigs. Only the elected replica
 // does; all of them have the same to say.
 type statuses struct {
 	client client.Client
 	leads  func() bool
-	latest atomic.Pointer[[]Compiled]
+	// changed says that there is something new to say.
+	changed  atomic.Bool
+	compiled atomic.Pointer[[]Compiled]
+	copied   atomic.Pointer[map[string]CopyResult]
 }
 
-func (s *statuses) publish(compiled []Compiled) { s.latest.Store(&compiled) }
+// CopyResult is what came of copying the pull secret of an ImageConfig to the
+// namespaces that inject selects.
+type CopyResult struct {
+	OK              bool
+	Reason, Message string
+}
+
+func (s *statuses) publish(compiled []Compiled) {
+	s.compiled.Store(&compiled)
+	s.changed.Store(true)
+}
+
+// publishCopies takes what came of copying, by the ImageConfig's name.
+func (s *statuses) publishCopies(results map[string]CopyResult) {
+	if before := s.copied.Swap(&results); before == nil || !maps.Equal(*before, results) {
+		s.changed.Store(true)
+	}
+}
 
 // run writes what was published last, until ctx ends.
 func (s *statuses) run(ctx context.Context) {
@@ -52,26 +73,45 @@ func (s *statuses) run(ctx context.Context) {
 		case <-time.After(wait):
 		}
 		wait = lookAgain
-		if !s.leads() {
+		if !s.leads() || s.compiled.Load() == nil || !s.changed.Swap(false) {
 			continue
 		}
-		compiled := s.latest.Swap(nil)
-		if compiled == nil {
-			continue
-		}
-		for _, c := range *compiled {
+		for _, c := range *s.compiled.Load() {
 			if err := s.write(ctx, c); err != nil {
 				log.Error(err, "cannot write the status of an ImageConfig", "name", c.Rule.Name)
-				s.latest.CompareAndSwap(nil, compiled)
+				s.changed.Store(true)
 				wait = writeAgain
 			}
 		}
 	}
 }
 
+// conditions sets those of an ImageConfig, and reports whether any changed.
+func (s *statuses) conditions(c Compiled, all *[]metav1.Condition) (changed bool) {
+	set := func(kind string, holds bool, reason, message string) {
+		status := metav1.ConditionFalse
+		if holds {
+			status = metav1.ConditionTrue
+		}
+		changed = meta.SetStatusCondition(all, metav1.Condition{
+			Type: kind, Status: status, ObservedGeneration: c.Generation, Reason: reason, Message: clip(message, maxMessage),
+		}) || changed
+	}
+	set(v1alpha1.ConditionReady, c.Ready, c.Reason, c.Message)
+	if c.Rule.Authentication == nil || c.Rule.Authentication.Inject == nil {
+		return meta.RemoveStatusCondition(all, v1alpha1.ConditionPullSecretsCopied) || changed
+	}
+	if copied := s.copied.Load(); copied != nil {
+		if result, ok := (*copied)[c.Rule.Name]; ok {
+			set(v1alpha1.ConditionPullSecretsCopied, result.OK, result.Reason, result.Message)
+		}
+	}
+	return changed
+}
+
 // +kubebuilder:rbac:groups=pratique.dev,resources=imageconfigs/status,verbs=patch
 
-// write sets the condition, if it says something else already.
+// write sets the conditions, if they say something else already.
 func (s *statuses) write(ctx context.Context, c Compiled) error {
 	object := imageConfig()
 	if err := s.client.Get(ctx, client.ObjectKey{Name: c.Rule.Name}, object); err != nil {
@@ -86,14 +126,7 @@ func (s *statuses) write(ctx context.Context, c Compiled) error {
 	if config == nil || config.Generation != c.Generation {
 		return nil // a newer one is on its way
 	}
-	status := metav1.ConditionFalse
-	if c.Ready {
-		status = metav1.ConditionTrue
-	}
-	if !meta.SetStatusCondition(&config.Status.Conditions, metav1.Condition{
-		Type: v1alpha1.ConditionReady, Status: status, ObservedGeneration: c.Generation,
-		Reason: c.Reason, Message: clip(c.Message, maxMessage),
-	}) {
+	if !s.conditions(c, &config.Status.Conditions) {
 		return nil
 	}
 	patch, err := json.Marshal(map[string]any{"status": config.Status})

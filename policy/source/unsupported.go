@@ -18,9 +18,6 @@ func unsupported(spec *v1alpha1.ImageConfigSpec) []string {
 			paths = append(paths, "spec."+path)
 		}
 	}
-	if r := spec.Registry; r != nil && r.Authentication != nil {
-		add(r.Authentication.Inject != nil, "registry.authentication.inject")
-	}
 	if v := spec.Verification; v != nil {
 		add(v.Provider == v1alpha1.ProviderContainersPolicy, "verification.provider: ContainersPolicy")
 		add(v.Bundle != nil && v.Bundle.Nested == v1alpha1.NestedVerify, "verification.bundle.nested: Verify")

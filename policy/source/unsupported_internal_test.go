@@ -109,6 +109,10 @@ spec:
     authentication:
       pullSecretRef: {name: pull}
       realms: [auth.io]
+      inject:
+        namespaceSelector:
+          matchLabels: {env: shop}
+          matchExpressions: [{key: kind, operator: In, values: [outer]}]
     tls: {certSecretRef: {name: tls}}
   rewriteImage: {prefix: mirror.corp/acme/, target: Pod}
   verification:
@@ -140,20 +144,24 @@ var used = map[string][2]string{
 	"namespaceSelector.matchExpressions[].values[]": {"[web]", "[db]"},
 	"mode":                             {"Enforce", "Audit"},
 	"registry.authentication.provider": {"pullSecretRef: {name: pull}\n", "provider: AWS\n"},
-	"registry.authentication.pullSecretRef.name":           {"{name: pull}", "{name: absent}"},
-	"registry.authentication.realms[]":                     {"[auth.io]", "[other.io]"},
-	"registry.tls.certSecretRef.name":                      {"{name: tls}", "{name: other-tls}"},
-	"registry.insecurePlainHTTP":                           {"tls: {certSecretRef: {name: tls}}", "insecurePlainHTTP: true"},
-	"rewriteImage.prefix":                                  {"mirror.corp/acme/", "mirror.corp/other/"},
-	"rewriteImage.target":                                  {"target: Pod", "target: Lookup"},
-	"verification.provider":                                {"provider: Cosign", "provider: Other"},
-	"verification.cosign.authorities[].name":               {"name: release", "name: other"},
-	"verification.cosign.authorities[].key.data":           {keyOne, keyTwo},
-	"verification.cosign.authorities[].key.secretRef.name": {"name: keys", "name: other-keys"},
-	"verification.cosign.authorities[].key.secretRef.key":  {"cosign.pub", "other.pub"},
-	"verification.cosign.authorities[].key.hashAlgorithm":  {"sha256", "sha512"},
-	"verification.cosign.authorities[].static.action":      {"action: fail", "action: pass"},
-	"verification.cosign.authorities[].annotations":        {"annotations: {env: prod}", "annotations: {env: test}"},
+	"registry.authentication.pullSecretRef.name":                                   {"{name: pull}", "{name: absent}"},
+	"registry.authentication.realms[]":                                             {"[auth.io]", "[other.io]"},
+	"registry.authentication.inject.namespaceSelector.matchLabels":                 {"{env: shop}", "{env: lab}"},
+	"registry.authentication.inject.namespaceSelector.matchExpressions[].key":      {"key: kind", "key: other"},
+	"registry.authentication.inject.namespaceSelector.matchExpressions[].operator": {"kind, operator: In", "kind, operator: NotIn"},
+	"registry.authentication.inject.namespaceSelector.matchExpressions[].values[]": {"[outer]", "[inner]"},
+	"registry.tls.certSecretRef.name":                                              {"{name: tls}", "{name: other-tls}"},
+	"registry.insecurePlainHTTP":                                                   {"tls: {certSecretRef: {name: tls}}", "insecurePlainHTTP: true"},
+	"rewriteImage.prefix":                                                          {"mirror.corp/acme/", "mirror.corp/other/"},
+	"rewriteImage.target":                                                          {"target: Pod", "target: Lookup"},
+	"verification.provider":                                                        {"provider: Cosign", "provider: Other"},
+	"verification.cosign.authorities[].name":                                       {"name: release", "name: other"},
+	"verification.cosign.authorities[].key.data":                                   {keyOne, keyTwo},
+	"verification.cosign.authorities[].key.secretRef.name":                         {"name: keys", "name: other-keys"},
+	"verification.cosign.authorities[].key.secretRef.key":                          {"cosign.pub", "other.pub"},
+	"verification.cosign.authorities[].key.hashAlgorithm":                          {"sha256", "sha512"},
+	"verification.cosign.authorities[].static.action":                              {"action: fail", "action: pass"},
+	"verification.cosign.authorities[].annotations":                                {"annotations: {env: prod}", "annotations: {env: test}"},
 }
 
 // TestEveryField: each field of the API either makes a difference to what is
@@ -216,7 +224,7 @@ func fingerprint(t *testing.T, document, authority string) string {
 		},
 		"tls": {Data: map[string][]byte{"ca.crt": []byte(authority)}}, "other-tls": {Data: map[string][]byte{"caFile": []byte(authority + authority)}},
 	}
-	compiled, err := Compiler{}.Compile(raw, func(name string) (*corev1.Secret, error) { return secrets[name], nil })
+	compiled, err := Compiler{InjectInto: []string{AllNamespaces}}.Compile(raw, func(name string) (*corev1.Secret, error) { return secrets[name], nil })
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -251,7 +259,6 @@ func TestNotSupported(t *testing.T) {
 		return map[string]any{"verification": map[string]any{"provider": "Cosign", "cosign": map[string]any{"authorities": []any{a}}}}
 	}
 	for path, section := range map[string]map[string]any{
-		"spec.registry.authentication.inject":                      {"registry": map[string]any{"authentication": map[string]any{"pullSecretRef": map[string]any{"name": "pull"}, "inject": map[string]any{}}}},
 		"spec.verification.provider: ContainersPolicy":             {"verification": map[string]any{"provider": "ContainersPolicy", "containersPolicy": map[string]any{"requirements": []any{map[string]any{"type": "reject"}}}}},
 		"spec.verification.bundle.nested: Verify":                  {"verification": map[string]any{"provider": "Cosign", "bundle": map[string]any{"nested": "Verify"}, "cosign": map[string]any{"authorities": []any{map[string]any{"name": "a", "static": map[string]any{"action": "pass"}}}}}},
 		"spec.verification.cosign.authorities[0].keyless":          authority(map[string]any{"key": nil, "keyless": map[string]any{"identities": []any{identity}}}),

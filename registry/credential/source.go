@@ -15,6 +15,9 @@ import (
 type Names struct {
 	Namespace   string
 	PullSecrets []string // that the object names itself
+	// Expected are those of them that are about to be there, if they are not:
+	// that is nothing to tell.
+	Expected []string
 	// ServiceAccount is whose pull secrets are used too; "" for none.
 	ServiceAccount string
 }
