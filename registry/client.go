@@ -40,6 +40,8 @@ type Client struct {
 	identifier credential.Identifier
 	referrers  *lacking
 	places     *hostPlaces
+	shares     *shares
+	large      chan struct{} // a place for each large body
 }
 
 // New returns a Client.
@@ -64,8 +66,12 @@ func New(o Options) (*Client, error) {
 	if err != nil {
 		return nil, err
 	}
+	shares, err := newShares()
+	if err != nil {
+		return nil, err
+	}
 	return &Client{
-		ways: ways, sessions: sessions, identifier: credential.NewIdentifier(key), referrers: lacking, places: places,
+		shares: shares, large: make(chan struct{}, maxLarge), ways: ways, sessions: sessions, identifier: credential.NewIdentifier(key), referrers: lacking, places: places,
 	}, nil
 }
 
@@ -112,10 +118,13 @@ func (c *Client) Resolve(ctx context.Context, image policy.Image) (policy.Resolu
 		return policy.Resolution{Digest: digest}, err
 	}
 	r.method = http.MethodGet
-	if got, err = access.do(ctx, r); err != nil {
-		return policy.Resolution{}, err
+	var resolved policy.Resolution
+	r.take = func(untrustedBody []byte) error {
+		resolved.Digest = digestOf(untrustedBody)
+		return nil
 	}
-	return policy.Resolution{Digest: digestOf(got.untrustedBody)}, nil
+	_, err = access.do(ctx, r)
+	return resolved, err
 }
 
 // checkedDigest lets only a digest through, whatever the registry sent.
@@ -134,25 +143,23 @@ func digestOf(body []byte) string {
 // readable reports whether an image itself can be read, and is what its digest
 // says: nil, or why not.
 func (a *access) readable(ctx context.Context, digest string) error {
-	got, err := a.manifest(ctx, digest, manifestTypes, "image")
-	if err != nil {
-		return err
-	}
-	if digestOf(got) != digest {
-		return &Error{
-			Reason:  policy.ReasonDigestMismatch,
-			Message: fmt.Sprintf("%s sent something else for the digest %s", a.host(), digest),
+	return a.manifest(ctx, digest, "image", func(untrustedBody []byte) error {
+		if digestOf(untrustedBody) != digest {
+			return &Error{
+				Reason:  policy.ReasonDigestMismatch,
+				Message: fmt.Sprintf("%s sent something else for the digest %s", a.host(), digest),
+			}
 		}
-	}
-	return nil
+		return nil
+	})
 }
 
-// manifest reads the manifest of a tag or digest.
-func (a *access) manifest(ctx context.Context, tagOrDigest, accept, what string) ([]byte, error) {
-	got, err := a.do(ctx, request{
-		method: http.MethodGet, path: "manifests/" + tagOrDigest, accept: accept, what: what, limit: maxManifest,
+// manifest has the manifest of a tag or digest taken.
+func (a *access) manifest(ctx context.Context, tagOrDigest, what string, take func(untrustedBody []byte) error) error {
+	_, err := a.do(ctx, request{
+		method: http.MethodGet, path: "manifests/" + tagOrDigest, accept: manifestTypes, what: what, limit: maxManifest, take: take,
 	})
-	return got.untrustedBody, err
+	return err
 }
 
 // blob reads a blob of at most limit bytes. The digest is one that a registry
@@ -162,12 +169,16 @@ func (a *access) blob(ctx context.Context, untrustedDigest, what string, limit i
 	if err != nil {
 		return nil, err
 	}
-	got, err := a.do(ctx, request{method: http.MethodGet, path: "blobs/" + digest, what: what, limit: limit})
-	if err != nil {
-		return nil, err
-	}
-	if digestOf(got.untrustedBody) != digest {
-		return nil, garbageError(a.host(), what)
-	}
-	return got.untrustedBody, nil
+	var blob []byte
+	_, err = a.do(ctx, request{
+		method: http.MethodGet, path: "blobs/" + digest, what: what, limit: limit,
+		take: func(untrustedBody []byte) error {
+			if digestOf(untrustedBody) != digest {
+				return garbageError(a.host(), what)
+			}
+			blob = untrustedBody
+			return nil
+		},
+	})
+	return blob, err
 }

@@ -63,7 +63,8 @@ func FuzzDescriptors(f *testing.F) {
 		f.Fatal(err)
 	}
 	f.Fuzz(func(t *testing.T, body []byte) {
-		found, err := a.index(body, "list")
+		var found descriptors
+		err := a.index(&found, "list")(body)
 		list := found.items
 		if err != nil && len(list) != 0 {
 			t.Errorf("%d descriptors and error %v", len(list), err)

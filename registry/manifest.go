@@ -7,6 +7,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
+	"slices"
 )
 
 // maxListed is how many entries of a list in a manifest are looked at. 4 MiB of
@@ -32,6 +33,14 @@ type descriptor struct {
 type descriptors struct {
 	items []descriptor
 	more  bool // that were not read
+}
+
+// first keeps so many, in memory of their own.
+func (l descriptors) first(most int) descriptors {
+	if len(l.items) <= most {
+		return l
+	}
+	return descriptors{items: slices.Clone(l.items[:most]), more: true}
 }
 
 // UnmarshalJSON implements [json.Unmarshaler].

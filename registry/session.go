@@ -4,6 +4,7 @@
 package registry
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"errors"
@@ -185,13 +186,15 @@ type request struct {
 	accept string
 	what   string // for people: manifest, signature
 	limit  int64  // bytes of the answer's body
+	// take is given the whole body. Where that is large, few are in memory: what
+	// is kept of it should be little.
+	take func(untrustedBody []byte) error
 }
 
-// answer is what came back with status 200.
+// answer is what came back with status 200, but for its body.
 type answer struct {
-	header        http.Header
-	url           string
-	untrustedBody []byte
+	header http.Header
+	url    string
 }
 
 // do sends a request with one credential after the other, those first that
@@ -258,6 +261,11 @@ func (a *access) keys() []sessionKey {
 // once sends a request with one credential. seen says whether that one has seen
 // the repository.
 func (a *access) once(ctx context.Context, r request, key sessionKey) (got answer, seen bool, err error) {
+	back, err := a.client.shares.take(ctx, credentialAt{a.host(), key.auth, key.terms})
+	if err != nil {
+		return answer{}, false, dialError(ctx, a.host(), r.what, err)
+	}
+	defer back()
 	ctx = withRetries(ctx)
 	session, err := a.client.sessions.get(ctx, key, a.terms)
 	if err != nil {
@@ -304,28 +312,38 @@ func (a *access) sendOnce(ctx context.Context, r request, client *http.Client) (
 	if r.method == http.MethodHead {
 		return got, nil
 	}
-	got.untrustedBody, err = a.read(ctx, response, r)
-	return got, err
+	return got, a.read(ctx, response, r)
 }
 
-// read reads a body that has at most limit bytes. More is an error: what was
-// cut off might have changed the meaning of the rest.
-func (a *access) read(ctx context.Context, response *http.Response, r request) ([]byte, error) {
+// read reads a body that has at most limit bytes, and has it taken. More is an
+// error: what was cut off might have changed the meaning of the rest.
+func (a *access) read(ctx context.Context, response *http.Response, r request) error {
 	if length, err := strconv.ParseInt(response.Header.Get("Content-Length"), 10, 64); err == nil && length > r.limit {
-		return nil, limitError(a.host(), r.what, r.limit)
+		return limitError(a.host(), r.what, r.limit)
 	}
-	body, err := io.ReadAll(io.LimitReader(response.Body, r.limit+1))
+	var body bytes.Buffer
+	untrustedBody := io.LimitReader(response.Body, r.limit+1)
+	_, err := io.CopyN(&body, untrustedBody, largeBody)
+	if err == nil {
+		back, late := take(ctx, a.client.large)
+		if late != nil {
+			return dialError(ctx, a.host(), r.what, late)
+		}
+		defer back()
+		_, err = io.Copy(&body, untrustedBody)
+	}
 	switch {
-	case err == nil && int64(len(body)) > r.limit:
-		return nil, limitError(a.host(), r.what, r.limit)
+	case (err == nil || errors.Is(err, io.EOF)) && int64(body.Len()) > r.limit:
+		return limitError(a.host(), r.what, r.limit)
+	case err == nil, err == io.EOF: //nolint:errorlint // what wraps it is a connection that broke off
+		return r.take(body.Bytes())
 	case errors.Is(err, io.ErrUnexpectedEOF):
-		return nil, &Error{
+		return &Error{
 			Reason:  policy.ReasonUnreachable,
 			Message: fmt.Sprintf("%s broke off while sending the %s", a.host(), r.what),
 			cause:   err,
 		}
-	case err != nil:
-		return nil, dialError(ctx, a.host(), r.what, err)
+	default:
+		return dialError(ctx, a.host(), r.what, err)
 	}
-	return body, nil
 }

@@ -50,22 +50,26 @@ func (c *Client) Signatures(ctx context.Context, image policy.Image) iter.Seq2[S
 	if err != nil {
 		return nothing[Signature](err)
 	}
-	body, err := access.manifest(ctx, signatureTag(image.Digest), manifestTypes, what)
+	var layers descriptors
+	err = access.manifest(ctx, signatureTag(image.Digest), what, func(untrustedBody []byte) error {
+		var found manifest
+		if err := json.Unmarshal(untrustedBody, &found); err != nil {
+			return garbageError(access.host(), what)
+		}
+		layers = found.Layers.first(maxSignatures)
+		return nil
+	})
 	if isNotFound(err) {
 		return nothing[Signature](nil)
 	}
 	if err != nil {
 		return nothing[Signature](err)
 	}
-	var found manifest
-	if err := json.Unmarshal(body, &found); err != nil {
-		return nothing[Signature](garbageError(access.host(), what))
-	}
 	read := func(ctx context.Context, layer descriptor) (Signature, bool, error) {
 		payload, err := access.bounded(ctx, layer, "signature")
 		return Signature{UntrustedPayload: payload, UntrustedAnnotations: layer.Annotations}, true, err
 	}
-	return stream[Signature]{found.Layers, access.host(), c.places.of(access.host()), read}.all(ctx)
+	return stream[Signature]{layers, access.host(), c.places.of(access.host()), read}.all(ctx)
 }
 
 // Bundles reads the sigstore bundles that refer to the image, as JSON, one
@@ -111,10 +115,14 @@ func (c *Client) Recheck(ctx context.Context, image policy.Image) iter.Seq2[[]by
 }
 
 func (a *access) bundles(ctx context.Context, referrers descriptors) iter.Seq2[[]byte, error] {
-	// Those that are called bundles come first, so that others cannot take
-	// their places. No referrer is left out for what it is called.
-	slices.SortStableFunc(referrers.items, func(a, b descriptor) int { return bundleRank(a) - bundleRank(b) })
-	return stream[[]byte]{referrers, a.host(), a.client.places.of(a.host()), a.bundle}.all(ctx)
+	sortBundles(referrers.items)
+	return stream[[]byte]{referrers.first(maxSignatures), a.host(), a.client.places.of(a.host()), a.bundle}.all(ctx)
+}
+
+// sortBundles puts those first that are called bundles, so that others cannot
+// take their places. No referrer is left out for what it is called.
+func sortBundles(referrers []descriptor) {
+	slices.SortStableFunc(referrers, func(a, b descriptor) int { return bundleRank(a) - bundleRank(b) })
 }
 
 func bundleRank(d descriptor) int {
@@ -135,18 +143,22 @@ func (a *access) bundle(ctx context.Context, referrer descriptor) ([]byte, bool,
 		return nil, false, err
 	}
 	const what = "referrer"
-	body, err := a.manifest(ctx, digest, manifestTypes, what)
+	var layers []descriptor
+	err = a.manifest(ctx, digest, what, func(untrustedBody []byte) error {
+		if digestOf(untrustedBody) != digest {
+			return garbageError(a.host(), what)
+		}
+		var found manifest
+		if err := json.Unmarshal(untrustedBody, &found); err == nil { // what cannot be read is no bundle
+			layers = found.Layers.first(2).items
+		}
+		return nil
+	})
 	if err != nil {
 		return nil, false, err
 	}
-	if digestOf(body) != digest {
-		return nil, false, garbageError(a.host(), what)
-	}
-	var found manifest
-	err = json.Unmarshal(body, &found)
-	layers := found.Layers.items
-	if err != nil || len(layers) != 1 || !strings.HasPrefix(layers[0].MediaType, bundleType) {
-		return nil, false, nil //nolint:nilerr // what cannot be read is no bundle
+	if len(layers) != 1 || !strings.HasPrefix(layers[0].MediaType, bundleType) {
+		return nil, false, nil
 	}
 	bundle, err := a.bounded(ctx, layers[0], "signature bundle")
 	return bundle, true, err
@@ -179,14 +191,15 @@ func (a *access) referrers(ctx context.Context, digest string) (descriptors, err
 		a.client.referrers.remember(a.host())
 	}
 	const what = "referrers tag"
-	body, err := a.manifest(ctx, referrersTag(digest), string(types.OCIImageIndex), what)
+	var found descriptors
+	_, err := a.do(ctx, request{
+		method: http.MethodGet, path: "manifests/" + referrersTag(digest), accept: string(types.OCIImageIndex), what: what, limit: maxManifest,
+		take: a.index(&found, what),
+	})
 	if isNotFound(err) {
 		return descriptors{}, nil
 	}
-	if err != nil {
-		return descriptors{}, err
-	}
-	return a.index(body, what)
+	return found, err
 }
 
 func (a *access) referrersByAPI(ctx context.Context, digest string) (descriptors, error) {
@@ -194,21 +207,18 @@ func (a *access) referrersByAPI(ctx context.Context, digest string) (descriptors
 	var found descriptors
 	next := "referrers/" + digest
 	for range maxReferrerPages {
+		var page descriptors
 		got, err := a.do(ctx, request{
-			method: http.MethodGet, path: next, accept: string(types.OCIImageIndex), what: what, limit: maxManifest,
+			method: http.MethodGet, path: next, accept: string(types.OCIImageIndex), what: what, limit: maxManifest, take: a.index(&page, what),
 		})
 		if err != nil {
 			return descriptors{}, err
 		}
-		page, err := a.index(got.untrustedBody, what)
-		if err != nil {
-			return descriptors{}, err
-		}
-		found.items = append(found.items, page.items...)
+		found.items, found.more = append(found.items, page.items...), found.more || page.more
 		var further bool
 		next, further = nextPage(got)
 		if next == "" || len(found.items) > maxSignatures {
-			found.more = page.more || further
+			found.more = found.more || further
 			return found, nil
 		}
 	}
@@ -216,16 +226,21 @@ func (a *access) referrersByAPI(ctx context.Context, digest string) (descriptors
 	return found, nil
 }
 
-// index reads a list of referrers.
-func (a *access) index(body []byte, what string) (descriptors, error) {
-	var read struct {
-		MediaType string      `json:"mediaType"`
-		Manifests descriptors `json:"manifests"`
+// index takes a list of referrers: so many that it is known whether there are
+// more than will be tried.
+func (a *access) index(into *descriptors, what string) func(untrustedBody []byte) error {
+	return func(untrustedBody []byte) error {
+		var read struct {
+			MediaType string      `json:"mediaType"`
+			Manifests descriptors `json:"manifests"`
+		}
+		if err := json.Unmarshal(untrustedBody, &read); err != nil || read.MediaType != "" && read.MediaType != string(types.OCIImageIndex) {
+			return garbageError(a.host(), what)
+		}
+		sortBundles(read.Manifests.items)
+		*into = read.Manifests.first(maxSignatures + 1)
+		return nil
 	}
-	if err := json.Unmarshal(body, &read); err != nil || read.MediaType != "" && read.MediaType != string(types.OCIImageIndex) {
-		return descriptors{}, garbageError(a.host(), what)
-	}
-	return read.Manifests, nil
 }
 
 // nextPage reads the Link header of a list (RFC 8288, section 3). further says

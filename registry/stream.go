@@ -16,9 +16,9 @@ const (
 	// the one that is looked at.
 	parallelFetches = 8
 	// maxHeld is how many signatures of one host are in memory at the same time,
-	// of all images: as many as there may be connections to it. With the bound
-	// on each, a host that sends the largest takes 32 MiB and no more.
-	maxHeld = maxConnsPerHost
+	// of all images. With the bound on each, a host that sends the largest takes
+	// 32 MiB and no more.
+	maxHeld = 32
 	// maxLooked is how many of those are looked at at the same time: reading
 	// one that is made to be hard takes much memory and half a second, and one
 	// host must not take all processors with that.

@@ -19,7 +19,7 @@ import (
 const (
 	dialTimeout      = 5 * time.Second
 	maxRedirects     = 5
-	maxConnsPerHost  = 32 // a slow host slows only itself
+	maxConnsPerHost  = 128 // a slow host slows only itself
 	maxIdlePerHost   = 16
 	idleTimeout      = 90 * time.Second
 	maxHeaderBytes   = 64 << 10
