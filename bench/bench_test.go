@@ -4,14 +4,19 @@
 package main
 
 import (
+	"encoding/base64"
 	"errors"
 	"io"
+	"net/http"
+	"net/http/httptest"
 	"os/exec"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/pratique-dev/pratique/registry/registrytest"
 )
 
 func TestCheck(t *testing.T) {
@@ -108,10 +113,10 @@ func TestReport(t *testing.T) {
 	many := atMost("many", 4, whole).measured(5)
 	many.counted = true
 	b := &bench{out: io.Discard}
-	if err := b.report([]row{slow}, time.Second); err != nil {
+	if err := b.report(table{rows: []row{slow}}); err != nil {
 		t.Errorf("report of a time that is not reached = %v", err)
 	}
-	if err := b.report([]row{slow, many}, time.Second); !errors.Is(err, errTooMany) {
+	if err := b.report(table{rows: []row{slow}}, table{rows: []row{many}}); !errors.Is(err, errTooMany) {
 		t.Errorf("report of too many requests = %v, want %v", err, errTooMany)
 	}
 }
@@ -180,5 +185,89 @@ func TestFill(t *testing.T) {
 	}
 	if !strings.Contains(out.String(), `"Verdicts":1000}`) {
 		t.Errorf("fill printed %s", out.String())
+	}
+}
+
+// TestJudge makes sure that an image which nobody signed is noticed when it is
+// let in, whatever else the answer says.
+func TestJudge(t *testing.T) {
+	image := registrytest.Image{Registry: "h", Repository: "a", Tag: "1", Digest: "sha256:00"}
+	answer := func(rest string) string {
+		return `{"apiVersion":"admission.k8s.io/v1","kind":"AdmissionReview","response":{"uid":"u",` + rest + `}}`
+	}
+	patch := func(to string) string {
+		operations := `[{"op":"replace","path":"/spec/containers/0/image","value":"` + to + `"}]`
+		return answer(`"allowed":true,"patch":"` + base64.StdEncoding.EncodeToString([]byte(operations)) + `"`)
+	}
+	for name, tt := range map[string]struct {
+		path, written, answer string
+		status                int
+		left, wrong           string
+	}{
+		"let in, signed":    {validatePath, image.ByBoth(), answer(`"allowed":true`), 200, image.ByBoth(), ""},
+		"denied":            {validatePath, image.ByTag(), answer(`"allowed":false`), 200, image.ByTag(), ""},
+		"let in by tag":     {validatePath, image.ByTag(), answer(`"allowed":true`), 200, "", "let in"},
+		"let in by another": {validatePath, image.ByTag() + "@sha256:11", answer(`"allowed":true`), 200, "", "let in"},
+		"pinned":            {mutatePath, image.ByTag(), patch(image.ByBoth()), 200, image.ByBoth(), ""},
+		"pinned to another": {mutatePath, image.ByTag(), patch("h/b:1@sha256:00"), 200, "", "was pinned"},
+		"left alone":        {mutatePath, image.ByTag(), answer(`"allowed":true`), 200, image.ByTag(), ""},
+		"another uid":       {validatePath, image.ByTag(), strings.Replace(answer(`"allowed":false`), `"u"`, `"v"`, 1), 200, "", "uid"},
+		"no answer":         {validatePath, image.ByTag(), "gone", 200, "", "gone"},
+		"an error":          {validatePath, image.ByTag(), answer(`"allowed":false`), 500, "", "status 500"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			a := attempt{path: tt.path, image: image, written: tt.written}
+			left, err := a.judge(exchange{uid: "u", status: tt.status, answer: []byte(tt.answer)})
+			if left != tt.left || (err == nil) != (tt.wrong == "") || err != nil && !strings.Contains(err.Error(), tt.wrong) {
+				t.Errorf("judge = %q, %v; want %q, %q", left, err, tt.left, tt.wrong)
+			}
+		})
+	}
+}
+
+// TestGauges reads a server of the test's own, which is a process as good as
+// any.
+func TestGauges(t *testing.T) {
+	metrics := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		_, _ = io.WriteString(w, "# TYPE go_goroutines gauge\ngo_goroutines 17\ngo_threads 3\n") // the client may be gone
+	}))
+	defer metrics.Close()
+	p, err := launch("idle", t.TempDir(), exec.Command("sleep", "60"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer p.stop()
+	p.metrics = strings.TrimPrefix(metrics.URL, "http://")
+	if n, err := p.goroutines(t.Context()); n != 17 || err != nil {
+		t.Errorf("goroutines = %d, %v, want 17", n, err)
+	}
+	if err := p.resetPeak(); err != nil {
+		t.Fatal(err)
+	}
+	if n, err := p.peak(); n <= 0 || n > 1<<30 || err != nil {
+		t.Errorf("peak = %d, %v", n, err)
+	}
+}
+
+func TestOthersRows(t *testing.T) {
+	before := []times{{1, 10, 1, 10}, {1, 20, 1, 20}, {1, 30, 1, 30}}
+	meanwhile := []times{{1, 10, 1, 30}, {1, 30, 1, 60}, {1, 90, 1, 60}} // ratios of the p99s: 1, 1.5, 3 and 3, 3, 2
+	rows := othersRows(before, meanwhile)
+	for i, want := range map[int]string{1: "1.50 ok", 3: "3.00 NOT REACHED"} {
+		cells := rows[i].cells()
+		if got := cells[2] + " " + cells[4]; got != want {
+			t.Errorf("%s: %s, want %s", rows[i].what, got, want)
+		}
+	}
+}
+
+// TestFaultsHaveNames makes sure that each row is about one fault.
+func TestFaultsHaveNames(t *testing.T) {
+	seen := map[string]bool{}
+	for _, f := range faults {
+		if f.name == "" || seen[f.name] {
+			t.Errorf("fault %q is there twice", f.name)
+		}
+		seen[f.name] = true
 	}
 }

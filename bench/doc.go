@@ -5,10 +5,12 @@
 // decodes the AdmissionReview with the standard library and allows it, and
 // knows nothing else. A figure by itself says more about the machine than about
 // the program; the ratio of the two, taken by one client in one run, says what
-// examining images costs. README.md tells how to read the table.
+// examining images costs. A second part measures what registries that are slow
+// or lie cost the server and everyone else. README.md tells how to read the
+// tables.
 //
 //	make bench
-//	go run ./bench --pratique bin/pratique [--quick]
+//	go run ./bench --pratique bin/pratique [--part floor|hostile] [--quick]
 //
 // The exit status is 0 if everything ran and every answer was right. It is 1 if
 // an answer was wrong, or if more registry requests were made than section 12

@@ -47,7 +47,22 @@ func writePolicies(dir, host string, n int, key, other *registrytest.Key) error 
 		if i == n/2 {
 			name, prefix, pem = "acme", host+"/acme/", key.PublicPEM()
 		}
-		fmt.Fprintf(&file, `---
+		file.WriteString(imageConfig(name, pem, prefix))
+		if (i+1)%perFile != 0 && i+1 != n {
+			continue
+		}
+		path := filepath.Join(dir, fmt.Sprintf("%03d.yaml", i/perFile))
+		if err := os.WriteFile(path, file.Bytes(), 0o600); err != nil {
+			return fmt.Errorf("writing policies: %w", err)
+		}
+		file.Reset()
+	}
+	return nil
+}
+
+// imageConfig asks for a signature by a key for whatever has one of the prefixes.
+func imageConfig(name, pem string, prefixes ...string) string {
+	return fmt.Sprintf(`---
 apiVersion: pratique.dev/v1alpha1
 kind: ImageConfig
 metadata:
@@ -64,15 +79,5 @@ spec:
         key:
           data: |
             %s
-`, name, prefix, strings.ReplaceAll(strings.TrimSpace(pem), "\n", "\n            "))
-		if (i+1)%perFile != 0 && i+1 != n {
-			continue
-		}
-		path := filepath.Join(dir, fmt.Sprintf("%03d.yaml", i/perFile))
-		if err := os.WriteFile(path, file.Bytes(), 0o600); err != nil {
-			return fmt.Errorf("writing policies: %w", err)
-		}
-		file.Reset()
-	}
-	return nil
+`, name, strings.Join(prefixes, "\n  - type: Prefix\n    prefix: "), strings.ReplaceAll(strings.TrimSpace(pem), "\n", "\n            "))
 }

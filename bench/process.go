@@ -35,6 +35,7 @@ const (
 type process struct {
 	name    string
 	address string // host:port of the webhook
+	metrics string // host:port of /metrics; the floor has none
 	cmd     *exec.Cmd
 	log     string // file with what it wrote to standard error
 	ready   time.Duration
@@ -128,21 +129,21 @@ func startFloor(ctx context.Context, binary, dir string) (*process, error) {
 }
 
 // startPratique starts pratique serve with the policies of a folder and waits
-// until it is ready.
-func startPratique(ctx context.Context, o options, policies, registryHost string) (*process, error) {
+// until it is ready. The hosts are those of registries over plain HTTP.
+func startPratique(ctx context.Context, o options, policies string, hosts ...string) (*process, error) {
 	ports, err := freePorts()
 	if err != nil {
 		return nil, err
 	}
 	cmd := exec.Command(o.pratique, "serve", "--policies", policies,
-		"--registry-allow-cidrs", "127.0.0.0/8", "--insecure-registries", registryHost,
+		"--registry-allow-cidrs", "127.0.0.0/8", "--insecure-registries", strings.Join(hosts, ","),
 		"--bind-address", ports[0], "--health-address", ports[1], "--metrics-address", ports[2])
 	began := time.Now()
 	p, err := launch("pratique", o.dir, cmd)
 	if err != nil {
 		return nil, err
 	}
-	p.address = ports[0]
+	p.address, p.metrics = ports[0], ports[2]
 	if err := p.await(ctx, "http://"+ports[1]+"/readyz"); err != nil {
 		p.stop()
 		return nil, p.failure(err)
@@ -223,15 +224,17 @@ func (p *process) cpu() (time.Duration, error) {
 	return time.Duration(user+system) * (time.Second / userHZ), nil
 }
 
-// resident is the memory of a process in bytes: VmRSS of /proc/pid/status. pid
-// may be "self".
-func resident(pid string) (int64, error) {
+// resident is the memory of a process in bytes. pid may be "self".
+func resident(pid string) (int64, error) { return memory(pid, "VmRSS:") }
+
+// memory is a line of /proc/pid/status, in bytes.
+func memory(pid, field string) (int64, error) {
 	data, err := os.ReadFile("/proc/" + pid + "/status")
 	if err != nil {
 		return 0, fmt.Errorf("reading the memory of %s: %w", pid, err)
 	}
 	for line := range strings.Lines(string(data)) {
-		if rest, ok := strings.CutPrefix(line, "VmRSS:"); ok {
+		if rest, ok := strings.CutPrefix(line, field); ok {
 			kilobytes, err := strconv.ParseInt(strings.TrimSuffix(strings.TrimSpace(rest), " kB"), 10, 64)
 			if err != nil {
 				return 0, fmt.Errorf("reading the memory of %s: %w", pid, err)
@@ -239,5 +242,5 @@ func resident(pid string) (int64, error) {
 			return kilobytes << 10, nil
 		}
 	}
-	return 0, fmt.Errorf("reading the memory of %s: /proc/%s/status has no VmRSS", pid, pid)
+	return 0, fmt.Errorf("reading the memory of %s: /proc/%s/status has no %s", pid, pid, field)
 }

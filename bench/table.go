@@ -37,6 +37,7 @@ type unit func(float64) string
 func micros(v float64) string    { return fmt.Sprintf("%.0f µs", v/1e3) }
 func nanos(v float64) string     { return fmt.Sprintf("%.0f ns", v) }
 func millis(v float64) string    { return fmt.Sprintf("%.0f ms", v/1e6) }
+func seconds(v float64) string   { return fmt.Sprintf("%.1f s", v/1e9) }
 func whole(v float64) string     { return fmt.Sprintf("%.0f", v) }
 func mebibytes(v float64) string { return fmt.Sprintf("%.0f MiB", v/(1<<20)) }
 
@@ -104,11 +105,21 @@ func (r row) cells() []string {
 	return cells
 }
 
-// printTable writes the rows in columns.
-func printTable(out io.Writer, rows []row) error {
+// table is what comes of one part of the benchmark.
+type table struct {
+	title string
+	// compared and judged are the heads of the columns of row.floor and
+	// row.figure.
+	compared, judged string
+	rows             []row
+}
+
+// print writes the title and the rows in columns.
+func (t table) print(out io.Writer) error {
+	fmt.Fprintf(out, "%s\n\n", t.title)
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(w, "what\tfloor\tpratique\tratio\tlimit\t")
-	for _, r := range rows {
+	fmt.Fprintf(w, "what\t%s\t%s\tratio\tlimit\t\n", t.compared, t.judged)
+	for _, r := range t.rows {
 		fmt.Fprintf(w, "%s\t%s\n", r.what, strings.Join(r.cells(), "\t"))
 	}
 	return w.Flush()

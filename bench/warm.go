@@ -37,6 +37,7 @@ type effort struct {
 	warmUp     int
 	starts     int
 	coldImages int
+	drips      int // rounds of the part about slow registries
 }
 
 // duel is one load with the samples of both servers, in pairs: what stands at

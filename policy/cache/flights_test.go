@@ -291,7 +291,7 @@ func TestEndedRequest(t *testing.T) {
 	}
 }
 
-// 100 requests at once, through the real engine, make the registry requests of one.
+// 200 requests at once, through the real engine, make the registry requests of one.
 func TestOneFlightToRegistry(t *testing.T) {
 	t.Parallel()
 	requests := func(concurrent int) int {
@@ -337,10 +337,10 @@ func TestOneFlightToRegistry(t *testing.T) {
 		wg.Wait()
 		return len(host.Counted())
 	}
-	one, many := requests(1), requests(100)
+	one, many := requests(1), requests(200)
 	// The look-up of bundles is given up when the signature under .sig holds,
 	// so one more or less of them is sent.
 	if many > one+1 || one > 4 {
-		t.Errorf("%d requests for one, %d for a hundred", one, many)
+		t.Errorf("%d requests for one, %d for two hundred", one, many)
 	}
 }

@@ -4,6 +4,7 @@
 package registrytest
 
 import (
+	"bytes"
 	"compress/gzip"
 	"crypto/sha256"
 	"encoding/json"
@@ -11,6 +12,7 @@ import (
 	"maps"
 	"net/http"
 	"strconv"
+	"sync"
 	"sync/atomic"
 
 	"github.com/google/go-containerregistry/pkg/v1/types"
@@ -51,12 +53,18 @@ func HugeLength(size int64) Behaviour {
 // Bomb answers 200 with a gzip-encoded manifest that becomes size bytes when it is unpacked: a thousandth of
 // them are sent. It is sent whether the client asks for gzip or not.
 func Bomb(size int64) Behaviour {
+	// Once: packing takes far longer than sending.
+	packed := sync.OnceValue(func() []byte {
+		var into bytes.Buffer
+		packer := gzip.NewWriter(&into)
+		writePadded(packer, size)
+		_ = packer.Close() // a buffer takes everything
+		return into.Bytes()
+	})
 	return replace(func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", string(types.OCIManifestSchema1))
 		w.Header().Set("Content-Encoding", "gzip")
-		packed := gzip.NewWriter(w)
-		writePadded(packed, size)
-		_ = packed.Close() // the client may be gone
+		_, _ = w.Write(packed()) // the client may be gone
 	})
 }
 

@@ -4,6 +4,8 @@
 package registrytest
 
 import (
+	"bytes"
+	"encoding/base64"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -73,6 +75,22 @@ func (r *Registry) GarbageLegacy(tb TB, image Image) {
 		newLegacyLayer(tb, []byte("\x00\xff not a payload"), "?? not base64 ??"),
 		newLegacyLayer(tb, []byte(`{"critical":`), "AAAA"))
 }
+
+// DeepLegacy adds a signature by key to the image's ".sig" manifest, over a payload that names the image's digest and
+// is nested depth deep. Nothing else is wrong.
+func (r *Registry) DeepLegacy(tb TB, image Image, key *Key, depth int) {
+	tb.Helper()
+	content := fmt.Appendf(nil, `{"critical":{"identity":{"docker-reference":%q},"image":{"docker-manifest-digest":%q},`+
+		`"type":"cosign container image signature"},"optional":{"deep":%s}}`, image.Name(), image.Digest, nested(depth))
+	signed, err := key.signer(tb).SignMessage(bytes.NewReader(content))
+	if err != nil {
+		tb.Fatalf("signing %q: %v", image.ByDigest(), err)
+	}
+	r.attachLegacy(tb, image, newLegacyLayer(tb, content, base64.StdEncoding.EncodeToString(signed)))
+}
+
+// nested is a JSON list of a list of a list.
+func nested(depth int) string { return strings.Repeat("[", depth) + strings.Repeat("]", depth) }
 
 // FloodLegacy adds n well-formed signatures of the image by a key that nobody knows to its ".sig" manifest.
 // A good signature made before stands before them, one made after stands last.
@@ -144,6 +162,14 @@ func (r *Registry) BrokenBundle(tb TB, image Image) {
 	tb.Helper()
 	bundle := newSignatureBundle(tb, image, NewKey(tb, ECDSAP256), nil)
 	r.attachBundle(tb, image, bundle[:len(bundle)/2], SignPredicateType)
+}
+
+// DeepBundle attaches a bundle by key to the image in which something that nobody signs is nested depth deep.
+func (r *Registry) DeepBundle(tb TB, image Image, key *Key, depth int) {
+	tb.Helper()
+	bundle := newSignatureBundle(tb, image, key, nil)
+	bundle = append(bytes.TrimSuffix(bundle, []byte("}")), `,"deep":`+nested(depth)+"}"...)
+	r.attachBundle(tb, image, bundle, SignPredicateType)
 }
 
 // FloodBundles attaches n well-formed bundles that sign the image by a key that nobody knows.
