@@ -307,6 +307,13 @@ func (d *Decider) pin(ctx context.Context, q *Question, asked Asked) Decision {
 
 func (q *Question) image(p placed) Image {
 	image := Image{Reference: p.reference, Digest: p.reference.Digest(), Credentials: q.Credentials}
+	for _, rule := range []*Rule{p.Authentication, p.Transport} {
+		if rule != nil && rule.uncertain(q.Namespace) {
+			// Another namespace's credentials, or its way to a registry.
+			image.Transport = &Transport{Unusable: unreadableLabels(q.Namespace) + fmt.Sprintf(", of ImageConfig %q", rule.Name)}
+			return image
+		}
+	}
 	if p.Authentication != nil {
 		image.Authentication = p.Authentication.Authentication
 	}
@@ -327,7 +334,7 @@ func (d *Decider) decide(ctx context.Context, q *Question, asked Asked) Decision
 		return e.decision
 	}
 	if !p.Covers() && len(e.decision.Findings) == 0 {
-		return d.unmatched(asked)
+		return e.unmatched(asked, p)
 	}
 	switch {
 	case p.reference.Digest() == "":
@@ -339,7 +346,7 @@ func (d *Decider) decide(ctx context.Context, q *Question, asked Asked) Decision
 	}
 	e.verify(ctx)
 	if len(e.decision.Findings) == 0 {
-		return d.unmatched(asked)
+		return e.unmatched(asked, p)
 	}
 	return e.decision
 }

@@ -5,6 +5,7 @@ package policy
 
 import (
 	"context"
+	"fmt"
 	"slices"
 	"strings"
 
@@ -118,6 +119,9 @@ func (e *examination) add(rule *Rule, mode Mode, v Verdict) {
 	if e.as != "" {
 		v.Message = strings.TrimSuffix("as "+e.as+": "+v.Message, ": ")
 	}
+	if own := e.image.Authentication; own != nil && own.Problem != "" && (v.Reason == ReasonUnauthorized || v.Reason == ReasonNotFound) {
+		v.Message += "; " + own.Problem
+	}
 	e.decision.Findings = append(e.decision.Findings, Finding{Rule: rule, Mode: mode, Verdict: v})
 }
 
@@ -172,8 +176,11 @@ func (e *examination) verdict(ctx context.Context, rule *Rule) (v Verdict) {
 }
 
 func (e *examination) unreadable() Verdict {
-	return Undecided(ReasonNamespace, "the labels of namespace %q could not be read, so whether the rule applies is unknown",
-		e.question.Namespace.Name)
+	return Undecided(ReasonNamespace, "%s", unreadableLabels(e.question.Namespace))
+}
+
+func unreadableLabels(ns Namespace) string {
+	return fmt.Sprintf("the labels of namespace %q could not be read, so whether the rule applies is unknown", ns.Name)
 }
 
 func (e *examination) notPinned() Verdict {

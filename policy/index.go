@@ -45,7 +45,13 @@ func (x *index) insert(prefix string, rule *Rule) {
 }
 
 func compareRules(a, b *Rule) int {
-	return cmp.Or(strings.Compare(a.Kind, b.Kind), strings.Compare(a.Name, b.Name))
+	adds := func(r *Rule) int {
+		if r.Adds {
+			return 1
+		}
+		return 0
+	}
+	return cmp.Or(strings.Compare(a.Kind, b.Kind), strings.Compare(a.Name, b.Name), adds(a)-adds(b))
 }
 
 // child finds the child whose label begins with b, or where it would stand.

@@ -3,7 +3,13 @@
 
 package policy
 
-import "github.com/pratique-dev/pratique/reference"
+import (
+	"cmp"
+	"fmt"
+	"slices"
+
+	"github.com/pratique-dev/pratique/reference"
+)
 
 // placed is an image under the name by which it is judged, and the rules for
 // that name (spec section 3, "Rewrite").
@@ -13,6 +19,8 @@ type placed struct {
 	reference reference.Reference
 	// by is the rule that rewrote the reference, nil if none did.
 	by *Rule
+	// before are the rules for the name as written, if another rewrote it.
+	before *Selection
 	// invalid is why it could not.
 	invalid error
 }
@@ -29,7 +37,7 @@ func (d *Decider) place(q *Question, written reference.Reference) placed {
 		p.invalid = err
 		return p
 	}
-	return placed{reference: rewritten, by: rule, Selection: q.Set.Select(rewritten, q.Namespace)}
+	return placed{reference: rewritten, by: rule, before: &p.Selection, Selection: q.Set.Select(rewritten, q.Namespace)}
 }
 
 // mayRewrite reports whether a rule is about the images of this question. What
@@ -51,7 +59,29 @@ func (e *examination) renamed(p placed) bool {
 	case p.by != nil:
 		e.as = p.reference.Written()
 	case p.Rewrite != nil && p.Rewrite.Rewrite != nil && d.mayRewrite(q, p.Rewrite) && p.Rewrite.uncertain(q.Namespace):
-		e.add(p.Rewrite, d.modeOf(p.Rewrite), e.unreadable())
+		// Its own mode is about Pods; where to look is a question in any.
+		mode := Enforce
+		if d.Server.Mode == Audit {
+			mode = Audit
+		}
+		e.add(p.Rewrite, mode, e.unreadable())
 	}
 	return false
+}
+
+// unmatched is the decision for an image that no rule covers, under the name by
+// which it is judged. That a rule covers the name as written may be meant to be
+// enough, and is not.
+func (e *examination) unmatched(asked Asked, p placed) Decision {
+	decision := e.decider.unmatched(asked)
+	if p.by == nil {
+		return decision
+	}
+	v := &decision.Findings[0].Verdict
+	v.Message = fmt.Sprintf("as %s, to which ImageConfig %q rewrites it: %s", e.as, p.by.Name, cmp.Or(v.Message, "no rule covers it"))
+	if names := append(slices.Clone(p.before.Verification), p.before.Tagged...); len(names) > 0 {
+		decision.Warnings = append(decision.Warnings, fmt.Sprintf(
+			"ImageConfig %q covers its name as written, which does not count: it is judged as %s", names[0].Name, e.as))
+	}
+	return decision
 }

@@ -34,6 +34,9 @@ type Rule struct {
 	// Adds says that the rule shadows nothing: the rules of the next shorter
 	// prefix come on top of it.
 	Adds bool
+	// Unread says that it cannot be read what the rule's ImageConfig says of
+	// registries and pull secrets.
+	Unread bool
 	// Everywhere says that what the rule selects cannot be read: it may be meant
 	// for any image, and is selected for all.
 	Everywhere bool
@@ -58,6 +61,9 @@ type Rule struct {
 type Authentication struct {
 	// Credentials are the rule's own: those of its pull secret, or of the cloud.
 	Credentials credential.Config
+	// Problem is why the rule brings none of its own although it should, for
+	// messages.
+	Problem string
 	// Realms are the hosts of token services on another site than the registry
 	// that credentials may be sent to.
 	Realms []string
@@ -160,6 +166,16 @@ type Namespace struct {
 	// Unreadable says that the labels could not be read. Rules with a
 	// selector then count as selected, and their images are Inconclusive.
 	Unreadable bool
+}
+
+// mayRewrite reports whether the rule takes the place of others that rewrite. In
+// Audit Pods are not rewritten: of such a rule it must be known that it is ready
+// and applies.
+func (r *Rule) mayRewrite(ns Namespace) bool {
+	if r.Rewrite == nil {
+		return r.held() && r.Mode != Audit
+	}
+	return r.Rewrite.Lookup || r.Mode != Audit || !r.uncertain(ns)
 }
 
 // rename returns a reference under the name that the rule rewrites it to. The

@@ -238,7 +238,11 @@ func oracle(rules []*policy.Rule, ref reference.Reference, ns policy.Namespace) 
 	reaches := func(r *policy.Rule) bool { return governs(r) && r.Transport != nil }
 	rewrites := func(r *policy.Rule) bool {
 		held := r.Verification != nil && r.Verification.Fixed != nil && r.Verification.Fixed.Outcome == policy.Inconclusive
-		return governs(r) && (r.Rewrite != nil || held && r.Mode == policy.Enforce)
+		if r.Rewrite == nil {
+			return governs(r) && held && r.Mode == policy.Enforce
+		}
+		uncertain := r.Namespaces != nil && ns.Name != "" && ns.Unreadable
+		return governs(r) && (r.Rewrite.Lookup || r.Mode == policy.Enforce || !uncertain)
 	}
 	longest := func(reach reference.Reach, has func(*policy.Rule) bool, matches func(text string) bool) []string {
 		best, found := -1, map[string]bool{}

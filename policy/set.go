@@ -216,11 +216,11 @@ func eligible(rules []*Rule, ns Namespace) []*Rule {
 // longestRewrite returns the rule of the longest prefix that rewrites; among
 // equals the first by name. One that is not ready might do so too, and is in the
 // way of what stands under a shorter prefix: under another name it could not
-// hold the image back any more. What it does in Audit would not be done.
+// hold the image back any more.
 func longestRewrite(path [][]*Rule, ns Namespace) *Rule {
 	for _, rules := range slices.Backward(path) {
 		for _, r := range rules {
-			if (r.Rewrite != nil || r.held() && r.Mode != Audit) && r.governs(ns) {
+			if r.mayRewrite(ns) && r.governs(ns) {
 				return r
 			}
 		}

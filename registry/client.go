@@ -40,7 +40,6 @@ type Client struct {
 	identifier credential.Identifier
 	referrers  *lacking
 	places     *hostPlaces
-	shares     *shares
 	large      chan struct{} // a place for each large body
 }
 
@@ -66,12 +65,9 @@ func New(o Options) (*Client, error) {
 	if err != nil {
 		return nil, err
 	}
-	shares, err := newShares()
-	if err != nil {
-		return nil, err
-	}
 	return &Client{
-		shares: shares, large: make(chan struct{}, maxLarge), ways: ways, sessions: sessions, identifier: credential.NewIdentifier(key), referrers: lacking, places: places,
+		ways: ways, sessions: sessions, identifier: credential.NewIdentifier(key), referrers: lacking, places: places,
+		large: make(chan struct{}, maxLarge),
 	}, nil
 }
 

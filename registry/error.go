@@ -95,6 +95,14 @@ func dialError(ctx context.Context, host, what string, err error) *Error {
 // that the thing itself is missing: nobody asked for it yet.
 func loginError(ctx context.Context, host, what string, err error) *Error {
 	e := dialError(ctx, host, what, err)
+	if e.status == http.StatusBadRequest {
+		// What a token service answers to a grant that it does not know any more
+		// (RFC 6749, section 5.2).
+		return &Error{
+			Reason: policy.ReasonUnauthorized, status: e.status,
+			Message: fmt.Sprintf("%s answered %d to the login for the %s", host, e.status, what),
+		}
+	}
 	if e.Reason != policy.ReasonNotFound {
 		return e
 	}
@@ -131,7 +139,7 @@ func briefly(err error) string {
 // brieflyTLS names what went wrong between TCP and HTTP, or nothing.
 func brieflyTLS(err error) string {
 	if _, ok := errors.AsType[x509.UnknownAuthorityError](err); ok {
-		return "its certificate is signed by an authority that is not trusted"
+		return "its certificate is signed by an authority that is not trusted; registry.tls of an ImageConfig, or --ca-file, brings one that is"
 	}
 	if _, ok := errors.AsType[x509.HostnameError](err); ok {
 		return "its certificate is for another name"

@@ -41,6 +41,7 @@ const (
 type sessions struct {
 	cache   *otter.Cache[sessionKey, *session]
 	flights singleflight.Group
+	shares  *shares
 }
 
 // session is one login.
@@ -64,7 +65,11 @@ func newSessions() (*sessions, error) {
 	if err != nil {
 		return nil, fmt.Errorf("making the session cache: %w", err)
 	}
-	return &sessions{cache: cache}, nil
+	shares, err := newShares()
+	if err != nil {
+		return nil, err
+	}
+	return &sessions{cache: cache, shares: shares}, nil
 }
 
 // get returns a session that is logged in at the repository, under the terms
@@ -83,6 +88,11 @@ func (s *sessions) get(ctx context.Context, key sessionKey, terms terms) (*sessi
 		}()
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), handshakeTime)
 		defer cancel()
+		back, err := s.shares.take(ctx, key)
+		if err != nil {
+			return nil, err
+		}
+		defer back()
 		made, err := logIn(ctx, key, terms)
 		if err == nil {
 			s.cache.Set(key, made)
@@ -215,7 +225,8 @@ func (a *access) do(ctx context.Context, r request) (answer, error) {
 			return answer{}, err
 		case isNotFound(err):
 			refusal = err
-		case hasReason(err, policy.ReasonUnauthorized):
+		// Some registries count requests by who sends them.
+		case hasReason(err, policy.ReasonUnauthorized), hasReason(err, policy.ReasonRateLimited):
 			refusal = cmp.Or(refusal, err)
 		default:
 			return answer{}, err
@@ -261,16 +272,16 @@ func (a *access) keys() []sessionKey {
 // once sends a request with one credential. seen says whether that one has seen
 // the repository.
 func (a *access) once(ctx context.Context, r request, key sessionKey) (got answer, seen bool, err error) {
-	back, err := a.client.shares.take(ctx, credentialAt{a.host(), key.auth, key.terms})
-	if err != nil {
-		return answer{}, false, dialError(ctx, a.host(), r.what, err)
-	}
-	defer back()
 	ctx = withRetries(ctx)
 	session, err := a.client.sessions.get(ctx, key, a.terms)
 	if err != nil {
 		return answer{}, false, loginError(ctx, a.host(), r.what, err)
 	}
+	back, err := a.client.sessions.shares.take(ctx, key)
+	if err != nil {
+		return answer{}, false, dialError(ctx, a.host(), r.what, err)
+	}
+	defer back()
 	got, err = a.send(ctx, r, session.client)
 	if err == nil {
 		session.proven.Store(true)
@@ -306,13 +317,23 @@ func (a *access) sendOnce(ctx context.Context, r request, client *http.Client) (
 	}
 	defer func() { _ = response.Body.Close() }()
 	if response.StatusCode != http.StatusOK {
-		return answer{}, statusError(a.host(), r.what, response.StatusCode)
+		return answer{}, a.refused(r, response)
 	}
 	got := answer{header: response.Header, url: target}
 	if r.method == http.MethodHead {
 		return got, nil
 	}
 	return got, a.read(ctx, response, r)
+}
+
+// refused is why an answer is none. A server that speaks HTTPS answers 400 to
+// plain HTTP.
+func (a *access) refused(r request, response *http.Response) *Error {
+	e := statusError(a.host(), r.what, response.StatusCode)
+	if response.StatusCode == http.StatusBadRequest && response.Request.URL.Scheme == "http" {
+		e.Message += " over plain HTTP: it may speak HTTPS"
+	}
+	return e
 }
 
 // read reads a body that has at most limit bytes, and has it taken. More is an
@@ -325,7 +346,7 @@ func (a *access) read(ctx context.Context, response *http.Response, r request) e
 	untrustedBody := io.LimitReader(response.Body, r.limit+1)
 	_, err := io.CopyN(&body, untrustedBody, largeBody)
 	if err == nil {
-		back, late := take(ctx, a.client.large)
+		back, late := a.client.takeLarge(ctx, a.host())
 		if late != nil {
 			return dialError(ctx, a.host(), r.what, late)
 		}

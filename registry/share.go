@@ -6,6 +6,7 @@ package registry
 import (
 	"context"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/google/go-containerregistry/pkg/authn"
@@ -29,6 +30,9 @@ const (
 	// maxLarge is how many large bodies are in memory at the same time, of all
 	// hosts. With what they are read into, these are some 150 MiB at most.
 	maxLarge = 16
+	// maxHostLarge is how many of those one host may have: it may send the rest
+	// of them as slowly as it likes.
+	maxHostLarge = 4
 )
 
 // credentialAt is one credential, or none, at one host.
@@ -54,11 +58,27 @@ func newShares() (*shares, error) {
 	return &shares{made}, nil
 }
 
-// take waits for a part of a credential's share, which is given back by calling
-// the function.
-func (s *shares) take(ctx context.Context, at credentialAt) (back func(), err error) {
+// take waits for a part of the share of a session's credential, which is given
+// back by calling the function.
+func (s *shares) take(ctx context.Context, key sessionKey) (back func(), err error) {
+	host, _, _ := strings.Cut(key.repository, "/")
+	at := credentialAt{host, key.auth, key.terms}
 	share, _ := s.of.ComputeIfAbsent(at, func() (chan struct{}, bool) { return make(chan struct{}, maxPerCredential), false })
 	return take(ctx, share)
+}
+
+// takeLarge waits for a place for a large body of a host.
+func (c *Client) takeLarge(ctx context.Context, host string) (back func(), err error) {
+	its, err := take(ctx, c.places.of(host).large)
+	if err != nil {
+		return nil, err
+	}
+	one, err := take(ctx, c.large)
+	if err != nil {
+		its()
+		return nil, err
+	}
+	return func() { one(); its() }, nil
 }
 
 // take waits for a place, which is given back by calling the function.

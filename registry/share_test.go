@@ -86,3 +86,45 @@ func TestHangingCredentialSlowsOnlyItself(t *testing.T) {
 		t.Errorf("with %d requests that hang: Resolve = %+v, %v; want %s", hanging(), got, err, image.Digest)
 	}
 }
+
+// However slowly one host sends the rest of what is large, another host's large
+// answers have places in memory left.
+func TestLargeBodiesOfOneHost(t *testing.T) {
+	t.Parallel()
+	slow, other := registrytest.New(t), registrytest.New(t)
+	image := other.PushImage(t, "acme/app:v1")
+	other.Fault(registrytest.Signature(image), registrytest.Crowd(5_000))
+	slow.Fault(registrytest.Any(), stall(300<<10))
+	client := newClient(t, slow, other)
+	ctx := within(t, 5*time.Minute)
+	for i := range 16 {
+		it := asked(t, fmt.Sprintf("%s/acme/app-%d:v1", slow.Host(), i), image.Digest)
+		go func() { _, _ = gather(client.Signatures(ctx, it)) }() // it is over when the test is
+	}
+	for end := time.Now().Add(soon); len(slow.Requests()) < 2*16; time.Sleep(time.Millisecond) { // a login each, and the manifest
+		if time.Now().After(end) {
+			t.Fatalf("%d requests", len(slow.Requests()))
+		}
+	}
+	// More signatures than are tried: all of it was read.
+	if _, err := gather(client.Signatures(within(t, 5*time.Second), askedImage(t, image))); err == nil {
+		t.Error("no error")
+	} else {
+		wantError(t, err, policy.ReasonLimit, other.Host())
+	}
+}
+
+// stall sends so many bytes of a manifest, and nothing after them.
+func stall(bytes int) registrytest.Behaviour {
+	return func(http.Handler) http.Handler {
+		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if r.URL.Path == "/v2/" {
+				return
+			}
+			w.Header().Set("Content-Type", "application/vnd.oci.image.manifest.v1+json")
+			_, _ = w.Write(make([]byte, bytes))
+			_ = http.NewResponseController(w).Flush()
+			<-r.Context().Done()
+		})
+	}
+}

@@ -25,12 +25,14 @@ const (
 	maxLooked = 4
 )
 
-// places are what the signatures of one host may take at the same time. Each
+// places are what the answers of one host may take at the same time. Each
 // place is a token in its channel.
-type places struct{ held, looked chan struct{} }
+type places struct{ held, looked, large chan struct{} }
 
 func newPlaces() *places {
-	return &places{held: make(chan struct{}, maxHeld), looked: make(chan struct{}, maxLooked)}
+	return &places{
+		held: make(chan struct{}, maxHeld), looked: make(chan struct{}, maxLooked), large: make(chan struct{}, maxHostLarge),
+	}
 }
 
 // nothing is a sequence without items; err, if any, says why.

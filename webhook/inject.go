@@ -28,8 +28,10 @@ func (r *response) inject(asked *request, s subject, ns policy.Namespace, decisi
 		if d.Authentication == nil {
 			continue
 		}
-		inject := d.Authentication.Authentication.Inject
-		if inject != nil && inject.Into(ns) && !slices.Contains(s.found.PullSecrets, inject.Secret) {
+		own := d.Authentication.Authentication
+		inject := own.Inject
+		// There is no copy of a secret that is not there.
+		if inject != nil && own.Problem == "" && inject.Into(ns) && !slices.Contains(s.found.PullSecrets, inject.Secret) {
 			names = append(names, inject.Secret)
 		}
 	}

@@ -14,6 +14,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 
 	"github.com/pratique-dev/pratique/policy"
+	"github.com/pratique-dev/pratique/registry/registrytest"
 )
 
 // pulling gives Pods in namespaces of an environment a pull secret.
@@ -56,6 +57,8 @@ func ownSecret(name string) string {
 func injecting(host string) string {
 	return namespaces + ownSecret("pull-b") + ownSecret("pull-a") + ownSecret("pull-c") +
 		pulling("b", host+"/acme/", "pull-b", "prod") + pulling("a", "a.invalid", "pull-a", "prod") +
+		strings.Replace(strings.Replace(pulling("governed", "governed.invalid", "pull-a", "prod"), "{matchLabels: {env: prod}}", "{}", 1),
+			"spec:\n", "spec:\n  namespaceSelector: {matchLabels: {env: prod}}\n", 1) +
 		pulling("c", "c.invalid", "pull-c", "prod") + pulling("also-a", "also-a.invalid", "pull-a", "prod")
 }
 
@@ -98,8 +101,10 @@ func TestInject(t *testing.T) {
 		"the namespace that the object claims": {
 			ask{namespace: "lab"}, strings.Replace(pod(plain), `"name":"x"`, `"name":"x","namespace":"shop"`, 1), nil, "",
 		},
-		"an update":              {ask{old: pod("z.invalid/x")}, pod(plain), nil, ""},
-		"an ephemeral container": {ask{subresource: "ephemeralcontainers", old: pod()}, pod(plain), nil, ""},
+		"outside of what the rule governs": {ask{namespace: "lab"}, pod("governed.invalid/x"), nil, ""},
+		"inside of it":                     {ask{}, pod("governed.invalid/x"), []string{"pull-a"}, ""},
+		"an update":                        {ask{old: pod("z.invalid/x")}, pod(plain), nil, ""},
+		"an ephemeral container":           {ask{subresource: "ephemeralcontainers", old: pod()}, pod(plain), nil, ""},
 		"a static Pod's mirror": {
 			ask{groups: []string{"system:nodes"}}, strings.Replace(pod(plain), `"name":"x"`, `"name":"x","annotations":{"kubernetes.io/config.mirror":"y"}`, 1), nil, "",
 		},
@@ -173,6 +178,60 @@ func TestInjectedIsExpected(t *testing.T) {
 		if warned := strings.Join(got.Warnings, " "); !got.Allowed || !strings.Contains(warned, test.warned) || test.warned == "" && warned != "" {
 			t.Errorf("%s: %s, warned %q, want %q", namespace, message(got), warned, test.warned)
 		}
+	}
+}
+
+// A Pod that was given a secret is not refused for having too many.
+func TestInjectedIsNotOneTooMany(t *testing.T) {
+	t.Parallel()
+	s := newStack(t, setting{policies: func(host string) string {
+		own := injecting(host)
+		for i := range 15 {
+			own += strings.Replace(ownSecret(fmt.Sprintf("own-%d", i)), "{name:", "{namespace: shop, name:", 1)
+		}
+		return own + strings.Replace(ownSecret("pull-b"), "{name:", "{namespace: shop, name:", 1)
+	}, inject: []string{"shop"}})
+	signed := s.host.PushImage(t, "acme/app:v1")
+	s.host.SignLegacy(t, signed, s.key)
+	var own []string
+	for i := range 15 {
+		own = append(own, fmt.Sprintf(`{"name":"own-%d"}`, i))
+	}
+	stored, got := s.admit(t, ask{object: withPullSecrets(pod(signed.ByTag()), "["+strings.Join(own, ",")+"]")})
+	if names := secretNames(t, stored); len(names) != 16 || !got.Allowed {
+		t.Errorf("%d pull secrets, %s", len(names), message(got))
+	}
+}
+
+// What cannot be read as it is meant gives nobody a secret, and shows none.
+func TestMistakesShowNothing(t *testing.T) {
+	t.Parallel()
+	for name, mistake := range map[string]func(string) string{
+		"a selector for Pods": func(s string) string {
+			return strings.ReplaceAll(s, "{matchLabels: {env: prod}}}}}", "{matchLabel: {env: prod}}}}}")
+		},
+		"its own selector": func(s string) string {
+			return strings.ReplaceAll(s, "  registry: {authentication:", "  namespaceSelecter: {matchLabels: {env: test}}\n  registry: {insecurePlainHTTP: true, authentication:")
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := newStack(t, setting{registry: []registrytest.Option{registrytest.WithBasicAuth("user", "s3cret")}, inject: []string{"*"}, policies: func(host string) string {
+				config := fmt.Sprintf(`{"auths":{%q:{"username":"user","password":"s3cret"}}}`, host)
+				return namespaces + strings.Replace(ownSecret("pull-x"), `{"auths":{}}`, config, 1) +
+					mistake(pulling("broken-x", host+"/x/", "pull-x", "prod"))
+			}})
+			image := s.host.PushImage(t, "x/app:v1")
+			stored, got := s.admit(t, ask{object: pod(image.ByTag())})
+			if stored != pod(image.ByTag()) || got.Allowed || got.Result.Code != 503 {
+				t.Errorf("stored %s, %s", stored, message(got))
+			}
+			for _, request := range s.host.Requests() {
+				if request.Authorization != "" {
+					t.Errorf("shown: %s", request)
+				}
+			}
+		})
 	}
 }
 

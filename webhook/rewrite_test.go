@@ -109,6 +109,46 @@ func TestRewriteNotDone(t *testing.T) {
 	}
 }
 
+// Where it cannot be known whether a rule applies that says how a registry is
+// asked, or where, it is not asked.
+func TestUnknownNamespacesAskNobody(t *testing.T) {
+	t.Parallel()
+	selected := "spec:\n  namespaceSelector: {matchLabels: {env: test}}\n"
+	for name, policies := range map[string]func(host string) string{
+		"plain HTTP": func(host string) string {
+			return "---\napiVersion: pratique.dev/v1alpha1\nkind: ImageConfig\nmetadata: {name: plain}\n" + selected +
+				"  matchImages: [{prefix: " + host + "/acme/app}]\n  registry: {insecurePlainHTTP: true}\n"
+		},
+		"lookup, audited": func(host string) string {
+			return strings.Replace(mirror("lookups", host+"/acme/app", host+"/elsewhere/app", "Lookup", "Audit"), "spec:\n", selected, 1)
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := newStack(t, setting{policies: policies})
+			signed := s.host.PushImage(t, "acme/app:v1")
+			s.host.SignLegacy(t, signed, s.key)
+			got := s.send(t, "/validate", ask{namespace: "unknown", object: pod(signed.ByBoth())})
+			if got.Allowed || got.Result.Code != 503 || !strings.Contains(message(got), "labels of namespace") {
+				t.Errorf("%s", message(got))
+			}
+		})
+	}
+}
+
+// A rule that covers an image under its old name alone covers it no more, and
+// that is told.
+func TestRewriteUncovers(t *testing.T) {
+	t.Parallel()
+	s := newStack(t, setting{policies: func(host string) string {
+		return mirror("moved", "old.invalid", host+"/nobody/", "Lookup", "Enforce") + staticConfig("old", "old.invalid/app", "fail")
+	}})
+	got := s.send(t, "/validate", ask{object: pod("old.invalid/app@sha256:" + strings.Repeat("a", 64))})
+	if warned := strings.Join(got.Warnings, " "); !got.Allowed || !strings.Contains(warned, `ImageConfig "old" covers its name as written, which does not count`) {
+		t.Errorf("%s, warned %q", message(got), warned)
+	}
+}
+
 // Where the server audits, nothing is rewritten, and what runs is what is judged.
 func TestRewriteAudit(t *testing.T) {
 	t.Parallel()

@@ -6,11 +6,13 @@ package main
 import (
 	"context"
 	"fmt"
+	"slices"
 
 	"k8s.io/client-go/rest"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/pratique-dev/pratique/internal/pullsecret"
+	"github.com/pratique-dev/pratique/policy"
 	"github.com/pratique-dev/pratique/policy/source"
 )
 
@@ -25,6 +27,9 @@ func newCopier(config *rest.Config, cluster *source.Cluster, leads func() bool, 
 	return pullsecret.New(pullsecret.Options{
 		Client: direct, Namespace: s.namespace, In: s.injectInto, Leads: leads,
 		Wanted: func() []pullsecret.Copy { return wantedCopies(cluster) },
+		Unread: func() bool {
+			return slices.ContainsFunc(cluster.Set().Rules(), func(r *policy.Rule) bool { return r.Unread })
+		},
 		Source: cluster.OwnSecret, Namespaces: cluster.Namespaces, Changed: cluster.Changed(),
 		Report: func(results map[string]pullsecret.Result) {
 			told := make(map[string]source.CopyResult, len(results))

@@ -155,7 +155,7 @@ type policyFlags struct {
 
 func (f *policyFlags) register(flags *pflag.FlagSet) {
 	flags.Var(newChoice(&f.server.Mode, policy.Enforce, policy.Audit), "mode",
-		"what verdicts do; Audit wins over every ImageConfig: nothing is denied, nothing is pinned")
+		"what verdicts do; Audit wins over every ImageConfig: nothing is denied, pinned, rewritten or injected")
 	flags.Var(newChoice(&f.server.Unmatched, policy.UnmatchedAllow, policy.UnmatchedWarn, policy.UnmatchedDeny), "unmatched",
 		"what happens to images that no rule covers")
 	flags.Var(newChoice(&f.server.Pin, policy.PinMatched, policy.PinAll, policy.PinNever), "pin",

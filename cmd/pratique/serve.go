@@ -51,10 +51,10 @@ func newServeFor(f *serveFlags) *cobra.Command {
 	c := &cobra.Command{
 		Use:   "serve",
 		Short: "Run the admission webhook",
-		Long: `Run the admission webhook: /mutate pins the images of Pods, /validate examines
-them. The rules are the ImageConfigs of the cluster that KUBECONFIG, or the Pod's
-ServiceAccount, leads to; or, with --policies, those in the files of a folder,
-without any cluster.`,
+		Long: `Run the admission webhook: /mutate rewrites and pins the images of Pods,
+and gives them pull secrets; /validate examines images. The rules are the
+ImageConfigs of the cluster that KUBECONFIG, or the Pod's ServiceAccount, leads
+to; or, with --policies, those in the files of a folder, without any cluster.`,
 		Example: `  pratique serve --policies ./policies --registry-allow-cidrs 127.0.0.0/8 \
     --insecure-registries 127.0.0.1:5000`,
 		Args: noArguments,

@@ -86,7 +86,9 @@ func (c *Copier) pass(ctx context.Context) progress {
 	}
 	p := c.plan(ctx, wanted, namespaces)
 	done := c.copyAll(ctx, p)
-	done = c.removeAll(ctx, p) && done
+	if c.o.Unread == nil || !c.o.Unread() {
+		done = c.removeAll(ctx, p) && done
+	}
 	if ctx.Err() != nil || !c.o.Leads() {
 		return notYet // cut short: what came of it is not for us to say
 	}

@@ -107,6 +107,22 @@ func TestCopiesOfOthersStay(t *testing.T) {
 	}
 }
 
+// Of whom it is not known what he asks for, nothing is taken.
+func TestUnreadRemovesNothing(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, copyIn("a", "pull", "one"), copyIn("b", "pull", "one"), copyIn("c", "pull", "one"), copyIn("a", "unwanted", "one"))
+	w.unread.Store(true)
+	w.pass()
+	if got := w.written(); len(got) != 0 {
+		t.Errorf("wrote %q", got)
+	}
+	w.unread.Store(false)
+	w.pass()
+	if diff := cmp.Diff([]string{"delete a/unwanted"}, w.written()); diff != "" {
+		t.Errorf("once it is read (-want +got):\n%s", diff)
+	}
+}
+
 func TestLabelsOfOthersOnACopyStay(t *testing.T) {
 	t.Parallel()
 	there := copyIn("a", "pull", "old")

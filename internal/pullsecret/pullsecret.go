@@ -95,6 +95,10 @@ type Options struct {
 	// Wanted is what the ImageConfigs in force ask for. It is nil until they are
 	// read, then not any more, even if they ask for nothing.
 	Wanted func() []Copy
+	// Unread reports whether there are ImageConfigs of which it cannot be read
+	// what they ask for. Then no copy is removed: a mistake in writing takes no
+	// credentials from what runs. Nil means that there are never any.
+	Unread func() bool
 	// Source reads a Secret of Namespace from a cache. It returns nil and no
 	// error if there is none, and only then: its copies are removed.
 	Source func(ctx context.Context, name string) (*corev1.Secret, error)

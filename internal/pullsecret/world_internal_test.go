@@ -40,6 +40,7 @@ type world struct {
 	bare   client.WithWatch // without
 	in     []string
 	leads  atomic.Bool
+	unread atomic.Bool
 
 	mu         sync.Mutex
 	wanted     []Copy
@@ -169,7 +170,7 @@ func (w *world) set(change func()) {
 
 func (w *world) options() Options {
 	return Options{
-		Client: w.client, Namespace: own, In: w.in, Leads: w.leads.Load,
+		Client: w.client, Namespace: own, In: w.in, Leads: w.leads.Load, Unread: w.unread.Load,
 		Wanted: func() []Copy {
 			w.mu.Lock()
 			defer w.mu.Unlock()

@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sync/singleflight"
 
 	"github.com/pratique-dev/pratique/policy"
+	"github.com/pratique-dev/pratique/registry/credential"
 )
 
 const (
@@ -21,6 +22,9 @@ const (
 	// maxHostFlights is how many of them may be about one host, so that one that
 	// does not answer slows only itself: as many as one request has images.
 	maxHostFlights = 256
+	// maxShareFlights is how many of those may be by the same credentials, which
+	// may be one tenant's: what he has wait is not all that may wait.
+	maxShareFlights = 192
 	// flightTime is how long one goes on after all who asked have left, so that
 	// a retry finds the answer (spec section 5).
 	flightTime = 30 * time.Second
@@ -37,39 +41,55 @@ func newFlights[T any](slots *slots) *flights[T] { return &flights[T]{slots: slo
 
 // slots counts what is under way.
 type slots struct {
-	mu    sync.Mutex
-	total int
-	hosts map[string]int
+	mu     sync.Mutex
+	total  int
+	hosts  map[string]int
+	shares map[asker]int
 }
 
-func newSlots() *slots { return &slots{hosts: map[string]int{}} }
+// asker is who asks a host.
+type asker struct {
+	host string
+	who  credential.Identity
+}
+
+func newSlots() *slots { return &slots{hosts: map[string]int{}, shares: map[asker]int{}} }
 
 // take takes a slot, or says why there is none.
-func (s *slots) take(host string) error {
+func (s *slots) take(by asker) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	switch {
-	case s.hosts[host] >= maxHostFlights:
-		return policy.Undecided(policy.ReasonLimit, "%d other images of %s are being examined", maxHostFlights, host).Err()
+	case s.shares[by] >= maxShareFlights:
+		return policy.Undecided(policy.ReasonLimit, "%d other images of %s are being examined with the same credentials", maxShareFlights, by.host).Err()
+	case s.hosts[by.host] >= maxHostFlights:
+		return policy.Undecided(policy.ReasonLimit, "%d other images of %s are being examined", maxHostFlights, by.host).Err()
 	case s.total >= maxFlights:
 		return policy.Undecided(policy.ReasonLimit, "%d other images are being examined", maxFlights).Err()
 	}
 	s.total++
-	s.hosts[host]++
+	s.hosts[by.host]++
+	s.shares[by]++
 	return nil
 }
 
-func (s *slots) give(host string) {
+func (s *slots) give(by asker) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.total--
-	if s.hosts[host]--; s.hosts[host] == 0 {
-		delete(s.hosts, host)
+	if s.hosts[by.host]--; s.hosts[by.host] == 0 {
+		delete(s.hosts, by.host)
+	}
+	if s.shares[by]--; s.shares[by] == 0 {
+		delete(s.shares, by)
 	}
 }
 
-// question is what is asked, and of whom.
-type question struct{ key, host string }
+// question is what is asked, and who asks whom.
+type question struct {
+	key string
+	by  asker
+}
 
 // result is what a flight brings: an answer, or why there is none.
 type result[T any] struct {
@@ -90,7 +110,7 @@ func (f *flights[T]) do(ctx context.Context, q question, ask func(context.Contex
 		asks.Store(true)
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), flightTime)
 		defer cancel()
-		return f.fly(ctx, q.host, ask), nil
+		return f.fly(ctx, q.by, ask), nil
 	})
 	select {
 	case <-ctx.Done():
@@ -103,16 +123,16 @@ func (f *flights[T]) do(ctx context.Context, q question, ask func(context.Contex
 
 // fly asks, if there is room for one more question. A panic becomes an error:
 // singleflight would end the process with it.
-func (f *flights[T]) fly(ctx context.Context, host string, ask func(context.Context) (T, error)) (r result[T]) {
+func (f *flights[T]) fly(ctx context.Context, by asker, ask func(context.Context) (T, error)) (r result[T]) {
 	defer func() {
 		if p := recover(); p != nil {
 			r = result[T]{err: policy.Panicked(p).Err()}
 		}
 	}()
-	if r.err = f.slots.take(host); r.err != nil {
+	if r.err = f.slots.take(by); r.err != nil {
 		return r
 	}
-	defer f.slots.give(host)
+	defer f.slots.give(by)
 	r.answer, r.err = ask(ctx)
 	return r
 }

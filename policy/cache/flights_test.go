@@ -7,6 +7,8 @@ import (
 	"context"
 	"fmt"
 	"net/netip"
+	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -227,7 +229,8 @@ func TestPanicInFlight(t *testing.T) {
 
 // No more than 256 questions are under way about one host, and 1024 in all; one
 // more is answered at once, and the answer is not kept. One host that hangs
-// leaves room for the others.
+// leaves room for the others, and so do those who ask with the same credentials:
+// 192 of one host's.
 func TestFlightBound(t *testing.T) {
 	t.Parallel()
 	made, b, _ := newCache(t, cache.Options{})
@@ -237,7 +240,17 @@ func TestFlightBound(t *testing.T) {
 	flying := 0
 	fill := func(host string) {
 		for i := range 256 {
-			wg.Go(func() { made.Verify(t.Context(), rule(1), image(t, fmt.Sprintf("%s/x%d@%s", host, i, digestA))) })
+			var of []credential.Config // anonymous, and somebody's
+			if i >= 192 {
+				of = append(of, login(t, host, "somebody"))
+			}
+			wg.Go(func() { made.Verify(t.Context(), rule(1), image(t, fmt.Sprintf("%s/x%d@%s", host, i, digestA), of...)) })
+			if i == 191 {
+				eventually(t, "the first fly", func() bool { verified, _ := b.counts(); return verified == flying+192 })
+				if v := made.Verify(t.Context(), rule(1), image(t, host+"/x999@"+digestA)); v.Reason != policy.ReasonLimit || !strings.Contains(v.Message, "the same credentials") {
+					t.Errorf("got %+v", v)
+				}
+			}
 		}
 		flying += 256
 		eventually(t, "all fly", func() bool { verified, _ := b.counts(); return verified == flying })
@@ -262,7 +275,8 @@ func TestFlightBound(t *testing.T) {
 	}
 	flying++
 	for i := range 255 {
-		wg.Go(func() { made.Verify(t.Context(), rule(1), image(t, fmt.Sprintf("d.io/x%d@%s", i, digestA))) })
+		of := login(t, "d.io", strconv.Itoa(i))
+		wg.Go(func() { made.Verify(t.Context(), rule(1), image(t, fmt.Sprintf("d.io/x%d@%s", i, digestA), of)) })
 	}
 	flying += 255
 	eventually(t, "all fly", func() bool { verified, _ := b.counts(); return verified == flying })

@@ -24,7 +24,7 @@ func (c *Cache) Resolve(ctx context.Context, image policy.Image) (policy.Resolut
 	if fresh {
 		return policy.Resolution{Digest: held.digest}, nil
 	}
-	resolution, shared, err := c.tagFlights.do(ctx, question{fmt.Sprintf("%q", key), image.Reference.Host()},
+	resolution, shared, err := c.tagFlights.do(ctx, question{fmt.Sprintf("%q", key), asker{image.Reference.Host(), identity}},
 		func(ctx context.Context) (policy.Resolution, error) {
 			// Another flight may have landed since it was looked for.
 			if held, _, fresh := c.tag(key); fresh {

@@ -35,7 +35,7 @@ func (c *Cache) Verify(ctx context.Context, rule *policy.Rule, image policy.Imag
 	if verdict, ok := hit(c, c.negative, refusal); ok {
 		return verdict
 	}
-	verdict, shared, err := c.verdictFlights.do(ctx, question{fmt.Sprintf("%q", refusal), image.Reference.Host()},
+	verdict, shared, err := c.verdictFlights.do(ctx, question{fmt.Sprintf("%q", refusal), asker{image.Reference.Host(), identity}},
 		func(ctx context.Context) (policy.Verdict, error) {
 			// Another flight may have landed since it was looked for.
 			if verdict, ok := hit(c, c.accepted, key); ok {

@@ -23,6 +23,9 @@ import (
 	"github.com/pratique-dev/pratique/registry/credential"
 )
 
+// inForce is the message of an ImageConfig of which there is nothing to tell.
+const inForce = "compiled and in force"
+
 // maxType is how much of a Secret's type is repeated, in bytes.
 const maxType = 253
 
@@ -144,17 +147,45 @@ func (c *compilation) run() Compiled {
 	c.rewrite()
 	c.authentication()
 	c.transport()
+	c.noteTags()
+	if len(c.invalid) > 0 {
+		c.withhold()
+	}
 	if len(c.problems) == 0 && c.config.Spec.Verification != nil {
 		c.verification()
 	}
 	return c.result()
 }
 
+// noteTags tells of prefixes by which a registry section is found only for as
+// long as an image has no digest: beside one a tag is a claim, and what is shown
+// to a registry must not hang on it.
+func (c *compilation) noteTags() {
+	if c.rule.Authentication == nil && c.rule.Transport == nil {
+		return
+	}
+	for _, prefix := range c.rule.Prefixes {
+		if prefix.Reach == reference.ReachTag {
+			c.notes = append(c.notes, fmt.Sprintf(
+				"its registry section does not count for images of %s that have a digest, as pinned ones do: match without the tag", prefix.Text))
+		}
+	}
+}
+
+// withhold takes back what a spec says of registries that cannot be read as it
+// is meant: the mistake may be in the very selector that says for whom it is.
+// Nobody is asked by it, and no shorter prefix's steps in.
+func (c *compilation) withhold() {
+	c.rule.Unread = true
+	c.rule.Authentication = &policy.Authentication{}
+	c.rule.Transport = unusable(fmt.Sprintf("ImageConfig %q cannot be read", c.config.Name))
+}
+
 // result is what came of it all.
 func (c *compilation) result() Compiled {
 	compiled := Compiled{
 		Rule: c.rule, Generation: c.config.Generation,
-		Ready: true, Reason: v1alpha1.ReasonCompiled, Message: "compiled and in force",
+		Ready: true, Reason: v1alpha1.ReasonCompiled, Message: inForce,
 	}
 	for _, note := range c.notes {
 		compiled.Message += "; " + note
@@ -168,6 +199,9 @@ func (c *compilation) result() Compiled {
 	if len(c.problems) > 0 {
 		// Whatever the mistake is, the rule might have asked for more.
 		c.rule.Verification = c.compiler.held(compiled)
+	}
+	if a := c.rule.Authentication; a != nil && len(c.pullProblems) > 0 {
+		a.Problem = fmt.Sprintf("ImageConfig %q: %s", c.config.Name, oneLine(c.pullProblems[0].message))
 	}
 	compiled.Rewritten = forRewritten(c.rule)
 	if len(c.problems) > 0 {

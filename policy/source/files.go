@@ -186,8 +186,11 @@ func drain(events <-chan fsnotify.Event) {
 func logCompiled(log logr.Logger, compiled []Compiled) {
 	log.Info("policies in force", "imageConfigs", len(compiled))
 	for _, c := range compiled {
-		if !c.Ready {
+		switch {
+		case !c.Ready:
 			log.Info("an ImageConfig is not ready", "name", c.Rule.Name, "reason", c.Reason, "message", c.Message)
+		case c.Message != inForce:
+			log.Info("an ImageConfig is in force, but", "name", c.Rule.Name, "message", c.Message)
 		}
 	}
 }

@@ -8,6 +8,7 @@ import (
 
 	"github.com/pratique-dev/pratique/api/v1alpha1"
 	"github.com/pratique-dev/pratique/policy"
+	"github.com/pratique-dev/pratique/reference"
 )
 
 // AllNamespaces stands for all namespaces in Compiler.InjectInto.
@@ -29,6 +30,18 @@ func (c *compilation) inject(secret string, inject *v1alpha1.Inject) {
 		var err error
 		if selected, err = inject.NamespaceSelector.AsSelector(); err != nil {
 			c.pullProblems = append(c.pullProblems, wrong(v1alpha1.ReasonInvalid, "%s.namespaceSelector: %v", path, err))
+			return
+		}
+	}
+	// Where the ImageConfig does not govern, nobody is given its secret.
+	if c.rule.Namespaces != nil {
+		governed, _ := c.rule.Namespaces.Requirements()
+		selected = selected.Add(governed...)
+	}
+	for _, prefix := range c.rule.Prefixes {
+		if prefix.Reach != reference.ReachRepository {
+			c.pullProblems = append(c.pullProblems, wrong(v1alpha1.ReasonInvalid,
+				"%s: the prefix %s reaches into the tag or digest, which a Pod has or has not at different times: match without it", path, prefix.Text))
 			return
 		}
 	}

@@ -132,7 +132,8 @@ func credentials(from store, names credential.Names) *credential.Source {
 		}
 		// The API server writes a ServiceAccount's into the Pods that have none.
 		later := slices.DeleteFunc(slices.Clone(s.named), func(name string) bool { return slices.Contains(names.PullSecrets, name) })
-		if n := len(names.PullSecrets) + len(later); n > credential.MaxSecrets {
+		// What Pratique adds itself must not be one too many.
+		if n := len(names.PullSecrets) + len(later) - len(names.Expected); n > credential.MaxSecrets {
 			whose := ""
 			if len(later) > 0 {
 				whose = ", its ServiceAccount's among them"

@@ -161,7 +161,7 @@ func TestCompileTransportMistakes(t *testing.T) {
 	}
 	both := compileTLS(t, withTLS(t, "acme-tls").set(t, "spec.registry.insecurePlainHTTP", true), corev1.SecretTypeOpaque, data)
 	checkHeld(t, both, v1alpha1.ReasonInvalid, "tls contradicts insecurePlainHTTP")
-	checkUnusable(t, both, "")
+	checkUnusable(t, both, `ImageConfig "acme" cannot be read`)
 }
 
 // checkUnusable: it is known that the registry is not reached in another way, and

@@ -42,6 +42,13 @@ func newHelpers(ctx context.Context) (*helpers, error) {
 	if err := os.Setenv("AWS_ECR_DISABLE_CACHE", "true"); err != nil {
 		return nil, fmt.Errorf("switching off the files of the AWS helper: %w", err)
 	}
+	// Without it that of AWS writes to our log that it falls back to what AWS
+	// itself advises against.
+	if _, set := os.LookupEnv("AWS_EC2_METADATA_V1_DISABLED"); !set {
+		if err := os.Setenv("AWS_EC2_METADATA_V1_DISABLED", "true"); err != nil {
+			return nil, fmt.Errorf("switching off the old metadata service of the AWS helper: %w", err)
+		}
+	}
 	library, err := k8schain.NewNoClient(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("preparing the clouds' helpers: %w", err)

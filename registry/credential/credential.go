@@ -68,6 +68,11 @@ type entry struct {
 	auth    authn.AuthConfig
 }
 
+// same reports whether another Secret holds the same.
+func (c Config) same(other Config) bool {
+	return c.chain == nil && other.chain == nil && slices.Equal(c.entries, other.entries)
+}
+
 // HoldsCredentials reports whether Secrets of a type are read for credentials.
 func HoldsCredentials(secretType string) bool {
 	return secretType == TypeDockerConfigJSON || secretType == TypeDockercfg

@@ -76,9 +76,10 @@ func (s *Source) Ring(ctx context.Context, more ...Config) (Ring, error) {
 	// A rule may have said something else of its registry, and bring none.
 	more = slices.DeleteFunc(slices.Clone(more), Config.none)
 	all := slices.Concat(s.got.Configs, more, s.got.Last)
+	// One may be there twice, as where a Pod was given a copy of the rule's own.
 	secrets := 0
-	for _, c := range all {
-		if c.chain == nil {
+	for i, c := range all {
+		if c.chain == nil && !slices.ContainsFunc(all[:i], c.same) {
 			secrets++
 		}
 	}

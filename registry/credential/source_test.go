@@ -145,7 +145,7 @@ func TestChainIsNoSecret(t *testing.T) {
 	})
 	sixteen := make([]credential.Config, credential.MaxSecrets)
 	for i := range sixteen {
-		sixteen[i] = parse(t, auths(entry("b.io", "u")))
+		sixteen[i] = parse(t, auths(entry("b.io", fmt.Sprint("u", i))))
 	}
 	s := source(credential.Found{Configs: sixteen}).Then(chain)
 	ring, err := s.Ring(t.Context(), chain)
@@ -155,8 +155,11 @@ func TestChainIsNoSecret(t *testing.T) {
 	if diff := cmp.Diff([]string{"helped"}, users(t.Context(), ring, "a.io/x")); diff != "" {
 		t.Errorf("tried (-want +got):\n%s", diff)
 	}
-	if _, err := s.Ring(t.Context(), sixteen[0], chain); err == nil || !strings.Contains(err.Error(), "17 pull secrets") {
+	if _, err := s.Ring(t.Context(), parse(t, auths(entry("b.io", "another"))), chain); err == nil || !strings.Contains(err.Error(), "17 pull secrets") {
 		t.Errorf("17 Secrets: %v", err)
+	}
+	if _, err := s.Ring(t.Context(), sixteen[0], chain); err != nil {
+		t.Errorf("one of them twice: %v", err)
 	}
 }
 
