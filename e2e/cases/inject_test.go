@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"slices"
 	"strings"
 	"testing"
 
@@ -163,6 +164,26 @@ func TestInject(t *testing.T) {
 	a.holds(t, name, dockerData(t, r.registry.Host(), user, password))
 	r.change(t, config, keyed(r.prefix(), r.key))
 	a.holds(t, name, nil)
+	r.usesInjectRights(t)
+}
+
+// usesInjectRights checks that what deploy/rbac/inject.yaml gives was all needed.
+func (r *room) usesInjectRights(t *testing.T) {
+	t.Helper()
+	r.eventually(t, settled, "each right to copy was used", func(context.Context) error {
+		requests, err := r.audited()
+		if err != nil {
+			return err
+		}
+		for _, verb := range []string{"get", "list", "create", "update", "delete"} {
+			if !slices.ContainsFunc(requests, func(a audited) bool {
+				return a.Verb == verb && a.ObjectRef.Resource == "secrets" && strings.HasPrefix(a.ObjectRef.Namespace, "injected-")
+			}) {
+				return errors.New("nobody asked to " + verb)
+			}
+		}
+		return nil
+	})
 }
 
 // rotate changes what a Secret holds.
