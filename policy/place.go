@@ -29,7 +29,7 @@ type placed struct {
 func (d *Decider) place(q *Question, written reference.Reference) placed {
 	p := placed{reference: written, Selection: q.Set.Select(written, q.Namespace)}
 	rule := p.Rewrite
-	if rule == nil || !d.mayRewrite(q, rule) || rule.held() || rule.uncertain(q.Namespace) {
+	if rule == nil || rule.held() || !d.concerns(q, rule) || rule.uncertain(q.Namespace) {
 		return p
 	}
 	rewritten, err := rule.rename(written)
@@ -40,10 +40,11 @@ func (d *Decider) place(q *Question, written reference.Reference) placed {
 	return placed{reference: rewritten, by: rule, before: &p.Selection, Selection: q.Set.Select(rewritten, q.Namespace)}
 }
 
-// mayRewrite reports whether a rule is about the images of this question. What
-// is only audited is not rewritten; where to look for it is no change to it.
-func (d *Decider) mayRewrite(q *Question, rule *Rule) bool {
-	return rule.Rewrite == nil || rule.Rewrite.Lookup || q.Pods && d.modeOf(rule) == Enforce
+// concerns reports whether a rule that rewrites is about the images of this
+// question. What is only audited is not rewritten; where to look for it is no
+// change to it.
+func (d *Decider) concerns(q *Question, rule *Rule) bool {
+	return rule.Rewrite.Lookup || q.Pods && d.modeOf(rule) == Enforce
 }
 
 // renamed notes what came of rewriting, and reports whether that decides.
@@ -58,7 +59,7 @@ func (e *examination) renamed(p placed) bool {
 		return true
 	case p.by != nil:
 		e.as = p.reference.Written()
-	case p.Rewrite != nil && p.Rewrite.Rewrite != nil && d.mayRewrite(q, p.Rewrite) && p.Rewrite.uncertain(q.Namespace):
+	case p.Rewrite != nil && p.Rewrite.Rewrite != nil && d.concerns(q, p.Rewrite) && p.Rewrite.uncertain(q.Namespace):
 		// Its own mode is about Pods; where to look is a question in any.
 		mode := Enforce
 		if d.Server.Mode == Audit {
@@ -79,9 +80,9 @@ func (e *examination) unmatched(asked Asked, p placed) Decision {
 	}
 	v := &decision.Findings[0].Verdict
 	v.Message = fmt.Sprintf("as %s, to which ImageConfig %q rewrites it: %s", e.as, p.by.Name, cmp.Or(v.Message, "no rule covers it"))
-	if names := append(slices.Clone(p.before.Verification), p.before.Tagged...); len(names) > 0 {
+	if rules := slices.Concat(p.before.Verification, p.before.Tagged); len(rules) > 0 {
 		decision.Warnings = append(decision.Warnings, fmt.Sprintf(
-			"ImageConfig %q covers its name as written, which does not count: it is judged as %s", names[0].Name, e.as))
+			"ImageConfig %q covers its name as written, which does not count: it is judged as %s", rules[0].Name, e.as))
 	}
 	return decision
 }

@@ -90,14 +90,13 @@ func (s stream[T]) look(ctx context.Context, one chan fetched[T], yield func(T, 
 	if f.err != nil || !f.ok {
 		return f.err == nil || yield(f.item, f.err)
 	}
-	select {
-	case s.places.looked <- struct{}{}:
-		defer func() { <-s.places.looked }()
-		return yield(f.item, nil)
-	case <-ctx.Done():
+	back, err := take(ctx, s.places.looked)
+	if err != nil {
 		var none T
-		return yield(none, ctx.Err())
+		return yield(none, err)
 	}
+	defer back()
+	return yield(f.item, nil)
 }
 
 // rest is why there may be more than was read.

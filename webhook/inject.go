@@ -89,7 +89,7 @@ func expected(q policy.Question, named []string) []string {
 	var names []string
 	for _, rule := range q.Set.Injecting() {
 		inject := rule.Authentication.Inject
-		if inject.Into(q.Namespace) && slices.Contains(named, inject.Secret) {
+		if slices.Contains(named, inject.Secret) && inject.Into(q.Namespace) {
 			names = append(names, inject.Secret)
 		}
 	}

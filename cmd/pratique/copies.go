@@ -4,7 +4,6 @@
 package main
 
 import (
-	"context"
 	"fmt"
 	"slices"
 
@@ -54,12 +53,4 @@ func wantedCopies(cluster *source.Cluster) []pullsecret.Copy {
 		wanted = append(wanted, pullsecret.Copy{ImageConfig: rule.Name, Secret: inject.Secret, Namespaces: inject.Namespaces})
 	}
 	return wanted
-}
-
-// keepCopies runs the copier, if there is anything that it may do.
-func keepCopies(ctx context.Context, copier *pullsecret.Copier) error {
-	if copier == nil {
-		return nil
-	}
-	return copier.Run(ctx)
 }

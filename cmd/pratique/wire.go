@@ -191,7 +191,9 @@ func clusterRules(ctx context.Context, config *rest.Config, compiler source.Comp
 			return nil
 		})
 		group.Go(func() error { return manager.Start(ctx) })
-		group.Go(func() error { return keepCopies(ctx, copier) })
+		if copier != nil {
+			group.Go(func() error { return copier.Run(ctx) })
+		}
 		return group.Wait()
 	}
 	return rules{Surroundings: cluster, run: run, ready: cluster.Ready, refused: refused}, nil

@@ -200,9 +200,6 @@ func (c *compilation) result() Compiled {
 		// Whatever the mistake is, the rule might have asked for more.
 		c.rule.Verification = c.compiler.held(compiled)
 	}
-	if a := c.rule.Authentication; a != nil && len(c.pullProblems) > 0 {
-		a.Problem = fmt.Sprintf("ImageConfig %q: %s", c.config.Name, oneLine(c.pullProblems[0].message))
-	}
 	compiled.Rewritten = forRewritten(c.rule)
 	if len(c.problems) > 0 {
 		c.rule.Rewrite = nil
@@ -293,21 +290,27 @@ func (c *compilation) authentication() {
 	c.inject(name, registry.Authentication.Inject)
 	secret, problem := c.secret(path, name)
 	if problem != nil {
-		c.pullProblems = append(c.pullProblems, problem)
+		c.bringsNone(problem)
 		return
 	}
 	config, err := parsePullSecret(secret)
 	if err != nil {
-		c.pullProblems = append(c.pullProblems, wrong(v1alpha1.ReasonSecretInvalid, "%s: secret %q: %v", path, name, err))
+		c.bringsNone(wrong(v1alpha1.ReasonSecretInvalid, "%s: secret %q: %v", path, name, err))
 		return
 	}
 	c.rule.Authentication.Credentials = config
 }
 
+// bringsNone notes why the rule has no credentials of its own.
+func (c *compilation) bringsNone(problem *mistake) {
+	c.pullProblems = append(c.pullProblems, problem)
+	c.rule.Authentication.Problem = fmt.Sprintf("ImageConfig %q: %s", c.config.Name, oneLine(problem.message))
+}
+
 // cloud reads the credentials of a rule that names a cloud in place of a secret.
 func (c *compilation) cloud(provider v1alpha1.CredentialProvider) {
 	if c.compiler.Clouds == nil {
-		c.pullProblems = append(c.pullProblems, wrong(v1alpha1.ReasonNotSupported,
+		c.bringsNone(wrong(v1alpha1.ReasonNotSupported,
 			"spec.registry.authentication.provider: %s: no cloud is asked for credentials (--cloud-credentials=false)", provider))
 		return
 	}

@@ -468,8 +468,8 @@ func TestCompilePullSecret(t *testing.T) {
 			if v == nil || v.Fixed != nil || v.Verifier == nil || v.Hash != fine.Rule.Verification.Hash {
 				t.Errorf("verification %+v", v)
 			}
-			if compiled.Rule.Authentication == nil {
-				t.Error("the rule would not be selected for its pull secret")
+			if a := compiled.Rule.Authentication; a == nil || !strings.Contains(a.Problem, c.message) {
+				t.Errorf("the rule would not be selected for its pull secret, or not say why it brings none: %+v", a)
 			}
 		})
 	}

@@ -80,22 +80,36 @@ func TestServiceAccounts(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			ring, err := found.Ring(t.Context(), rule)
-			if (err != nil) != (c.fails != "") || err != nil && (!strings.Contains(err.Error(), c.fails) || strings.Contains(err.Error(), "hunter2")) {
-				t.Fatalf("error %v, want %q", err, c.fails)
-			}
-			var users []string
-			for _, auth := range ring.For(t.Context(), "a.io/x") {
-				users = append(users, auth.Username)
-			}
-			if diff := cmp.Diff(c.users, users); diff != "" {
-				t.Errorf("credentials (-want +got):\n%s", diff)
-			}
-			if warned := strings.Join(found.Warnings(), "\n"); !strings.Contains(warned, c.warned) || c.warned == "" && warned != "" {
-				t.Errorf("warnings %q, want %q", warned, c.warned)
-			}
+			wantFound{c.users, c.warned, c.fails}.check(t, found, rule)
 		})
 	}
+}
+
+// wantFound is what comes of looking for credentials.
+type wantFound struct {
+	users         []string // for a.io/x
+	warned, fails string
+}
+
+// check looks for credentials, beside those that a rule brings, and returns
+// them.
+func (want wantFound) check(t *testing.T, found *credential.Source, more ...credential.Config) credential.Ring {
+	t.Helper()
+	ring, err := found.Ring(t.Context(), more...)
+	if (err != nil) != (want.fails != "") || err != nil && (!strings.Contains(err.Error(), want.fails) || strings.Contains(err.Error(), "hunter2")) {
+		t.Fatalf("error %v, want %q", err, want.fails)
+	}
+	var users []string
+	for _, auth := range ring.For(t.Context(), "a.io/x") {
+		users = append(users, auth.Username)
+	}
+	if diff := cmp.Diff(want.users, users); diff != "" {
+		t.Errorf("credentials (-want +got):\n%s", diff)
+	}
+	if warned := strings.Join(found.Warnings(), "\n"); !strings.Contains(warned, want.warned) || want.warned == "" && warned != "" {
+		t.Errorf("warnings %q, want %q", warned, want.warned)
+	}
+	return ring
 }
 
 // A cloud that is named is asked in place of a secret, or the ImageConfig says

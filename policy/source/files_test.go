@@ -485,20 +485,7 @@ func TestPullSecrets(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			found := files.Credentials(credential.Names{Namespace: "shop", PullSecrets: c.secrets})
-			ring, err := found.Ring(t.Context())
-			if (err != nil) != (c.fails != "") || err != nil && (!strings.Contains(err.Error(), c.fails) || strings.Contains(err.Error(), "hunter2")) {
-				t.Fatalf("error %v, want %q", err, c.fails)
-			}
-			var users []string
-			for _, auth := range ring.For(t.Context(), "a.io/x") {
-				users = append(users, auth.Username)
-			}
-			if diff := cmp.Diff(c.users, users); diff != "" {
-				t.Errorf("credentials (-want +got):\n%s", diff)
-			}
-			if warned := strings.Join(found.Warnings(), "\n"); !strings.Contains(warned, c.warned) || c.warned == "" && warned != "" {
-				t.Errorf("warnings %q, want %q", warned, c.warned)
-			}
+			ring := wantFound{c.users, c.warned, c.fails}.check(t, found)
 			if auths := ring.For(t.Context(), "b.io/x"); len(auths) > 0 {
 				t.Error("a credential goes to another host")
 			}

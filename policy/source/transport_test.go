@@ -145,6 +145,9 @@ func TestCompileTransportMistakes(t *testing.T) {
 			checkUnusable(t, compiled, message)
 			alone := compileTLS(t, withTLS(t, "acme-tls").set(t, "spec.verification", nil), corev1.SecretTypeOpaque, broken)
 			checkUnusable(t, alone, message)
+			if a := alone.Rule.Authentication; a == nil || a.Problem != "" {
+				t.Errorf("the pull secret is blamed: %+v", a)
+			}
 			if alone.Ready || alone.Reason != v1alpha1.ReasonSecretInvalid || alone.Rule.Verification != nil {
 				t.Errorf("without verification: ready %t, %s, verification %+v", alone.Ready, alone.Reason, alone.Rule.Verification)
 			}
