@@ -23,19 +23,24 @@ var mayImport = map[string][]string{
 	"reference":             {},
 	"registry/credential":   {"reference"},
 	"registry/cloud":        {"registry/credential"},
-	"api/v1alpha1":          {},
+	"api/v1alpha1":          {"api/strict"},
 	"policy":                {"reference", "registry/credential"},
 	"registry":              {"policy", "reference", "registry/credential"},
-	"policy/cosign":         {"policy", "registry"},
+	"policy/language":       {"policy"},
+	"policy/refresh":        {},
+	"policy/trust":          {"policy/refresh"},
+	"policy/cosign":         {"policy", "policy/language", "policy/trust", "registry"},
 	"policy/cache":          {"policy", "registry/credential"},
-	"policy/source":         {"api/v1alpha1", "policy", "policy/cosign", "reference", "registry/credential"},
+	"policy/source":         {"api/crossplane/v1beta1", "api/v1alpha1", "policy", "policy/cosign", "policy/language", "policy/trust", "reference", "registry/credential"},
 	"webhook":               {"policy", "reference", "registry/credential"},
 	"internal/version":      {},
 	"internal/election":     {},
 	"internal/server":       {},
 	"internal/metrics":      {"policy", "policy/cache", "reference"},
 	"internal/pullsecret":   {},
+	"internal/keyservice":   {"policy/refresh"},
 	"registry/registrytest": {},
+	// For tests and bench; it may know nothing of what judges its signatures.
 }
 
 // Programs put rooms together and may know all of them.
@@ -43,11 +48,12 @@ var programs = []string{"cmd/", "bench"}
 
 // dials lists the packages by which one reaches a network, and the rooms that
 // may import them: registry asks registries, registry/cloud the cloud's token
-// services, the webhook and the server are asked, the rest talks to the API
-// server through its client.
+// services, internal/keyservice key services, policy/trust repositories of trust
+// roots through a transport that it is given, the webhook and the server are
+// asked, the rest talks to the API server through its client.
 var dials = map[string][]string{
-	"net":                {"internal/server", "registry"},
-	"net/http":           {"internal/server", "registry", "webhook"},
+	"net":                {"internal/keyservice", "internal/server", "registry"},
+	"net/http":           {"internal/keyservice", "internal/server", "policy/source", "policy/trust", "registry", "webhook"},
 	"k8s.io/client-go":   {"internal/election", "internal/server", "policy/source"},
 	"k8s.io/api/core/v1": {"internal/pullsecret", "policy/source"},
 	"sigs.k8s.io/controller-runtime": {
@@ -57,6 +63,17 @@ var dials = map[string][]string{
 	// The clouds' helpers dial by themselves.
 	"github.com/google/go-containerregistry/pkg/authn/k8schain": {"registry/cloud"},
 	"github.com/google/go-containerregistry/pkg/v1/google":      {"registry/cloud"},
+	// Rego can send requests, where it is let; and what is not to be trusted with
+	// this process has one of its own.
+	"github.com/open-policy-agent/opa": {"policy/language"},
+	"os/exec":                          {"policy/language"},
+	// So do the providers of key services.
+	"github.com/sigstore/sigstore/pkg/signature/kms": {"internal/keyservice"},
+	"github.com/hashicorp/vault/api":                 {"internal/keyservice"},
+	"github.com/Azure/azure-sdk-for-go":              {"internal/keyservice"},
+	// These ask the public Sigstore unless they are told otherwise.
+	"github.com/sigstore/sigstore-go/pkg/tuf": {"policy/trust"},
+	"github.com/theupdateframework/go-tuf":    {"policy/trust"},
 }
 
 type goPackage struct {
