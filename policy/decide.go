@@ -323,6 +323,23 @@ func (q *Question) image(p placed) Image {
 	return image
 }
 
+// elsewhere is an image in further places. How another repository is asked, and
+// with which credentials, is said by the rules for that repository alone.
+func (q *Question) elsewhere(image Image, places []Place) []Image {
+	found := make([]Image, 0, len(places))
+	for _, place := range places {
+		there := image
+		if repository := place.Repository.Repository(); repository != "" && repository != image.Reference.Repository() {
+			pinned := place.Repository.Pin(image.Digest).WithoutTag()
+			there = q.image(placed{reference: pinned, Selection: q.Set.Select(pinned, q.Namespace)})
+			there.Apart = true
+		}
+		there.Digest, there.TagPrefix, there.First = image.Digest, place.TagPrefix, place.Credentials
+		found = append(found, there)
+	}
+	return found
+}
+
 // decide answers for one image. A reference that has no digest is resolved
 // first, and then judged as of now; what a tag beside a digest claims is asked
 // of the registry only if a rule reaches into the tag (spec section 2).

@@ -119,8 +119,8 @@ func (e *examination) add(rule *Rule, mode Mode, v Verdict) {
 	if e.as != "" {
 		v.Message = strings.TrimSuffix("as "+e.as+": "+v.Message, ": ")
 	}
-	if own := e.image.Authentication; own != nil && own.Problem != "" && (v.Reason == ReasonUnauthorized || v.Reason == ReasonNotFound) {
-		v.Message += "; " + own.Problem
+	if e.image.Authentication.mayExplain(v) {
+		v.Message += "; " + e.image.Authentication.Problem
 	}
 	e.decision.Findings = append(e.decision.Findings, Finding{Rule: rule, Mode: mode, Verdict: v})
 }
@@ -170,9 +170,30 @@ func (e *examination) verdict(ctx context.Context, rule *Rule) (v Verdict) {
 		return *e.unresolved
 	case e.unpinned && e.decider.modeOf(rule) == Enforce:
 		return e.notPinned()
+	case len(rule.Verification.Places) > 0:
+		image := e.image
+		image.Elsewhere = e.question.elsewhere(e.image, rule.Verification.Places)
+		return image.hinted(e.decider.Engine.Verify(ctx, rule, image))
 	default:
 		return e.decider.Engine.Verify(ctx, rule, e.image)
 	}
+}
+
+// hinted adds to a verdict what is wrong with the credentials for the image's
+// further places, where that may be why.
+func (i Image) hinted(v Verdict) Verdict {
+	for _, there := range i.Elsewhere {
+		if there.Authentication != i.Authentication && there.Authentication.mayExplain(v) {
+			v.Message += "; " + there.Authentication.Problem
+		}
+	}
+	return v
+}
+
+// mayExplain reports whether a problem with credentials may be why a verdict is
+// what it is.
+func (a *Authentication) mayExplain(v Verdict) bool {
+	return a != nil && a.Problem != "" && (v.Reason == ReasonUnauthorized || v.Reason == ReasonNotFound)
 }
 
 func (e *examination) unreadable() Verdict {

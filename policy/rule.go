@@ -126,6 +126,20 @@ type Verification struct {
 	// ByReference says that verdicts depend on the reference as judged, not on
 	// repository and digest alone.
 	ByReference bool
+	// Places is where the Verifier looks besides the image's own repository. An
+	// Image that it is given has them, in this order, as Elsewhere.
+	Places []Place
+}
+
+// Place is where an image's signatures and attestations may be.
+type Place struct {
+	// Repository holds them; the zero value is the image's own. What else the
+	// reference has does not count.
+	Repository reference.Reference
+	// TagPrefix stands before the tags by which they are found.
+	TagPrefix string
+	// Credentials are tried first there.
+	Credentials []credential.Config
 }
 
 // NeedsDigest reports whether the rule looks at the image that a tag names.
@@ -149,14 +163,25 @@ type Image struct {
 	Authentication *Authentication
 	// Transport is the selected rule's; nil means the server's own.
 	Transport *Transport
+
+	// TagPrefix stands before the tags of signatures and attestations.
+	TagPrefix string
+	// First are credentials that are tried before all others.
+	First []credential.Config
+	// Elsewhere is the same image in the rule's further places: what is said of
+	// the digest there counts as if it were said beside the image.
+	Elsewhere []Image
+	// Apart says that only signatures and attestations are in its repository:
+	// the image itself need not be there.
+	Apart bool
 }
 
 // Ring returns all the credentials that the image may be asked for with.
 func (i Image) Ring(ctx context.Context) (credential.Ring, error) {
 	if i.Authentication == nil {
-		return i.Credentials.Ring(ctx)
+		return i.Credentials.RingAfter(ctx, i.First)
 	}
-	return i.Credentials.Ring(ctx, i.Authentication.Credentials)
+	return i.Credentials.RingAfter(ctx, i.First, i.Authentication.Credentials)
 }
 
 // Namespace is the namespace of a request.

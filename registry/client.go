@@ -4,6 +4,7 @@
 package registry
 
 import (
+	"bytes"
 	"context"
 	"crypto/rand"
 	"crypto/sha256"
@@ -21,8 +22,9 @@ import (
 
 // Bounds of what is read (spec section 6), in bytes.
 const (
-	maxManifest  = 4 << 20
-	maxSignature = 1 << 20
+	maxManifest    = 4 << 20
+	maxSignature   = 1 << 20
+	maxAttestation = 4 << 20
 )
 
 // manifestTypes is what an image may be: an index is examined as the index.
@@ -73,8 +75,26 @@ func New(o Options) (*Client, error) {
 
 // Identify returns the identity of the credentials that an image is asked for
 // with, and of the way that it is asked on: whom another way leads to may have
-// said something else.
+// said something else. What is said elsewhere counts as well, so the credentials
+// and ways for that are part of it.
 func (c *Client) Identify(ctx context.Context, image policy.Image) (credential.Identity, error) {
+	identity, err := c.identify(ctx, image)
+	if err != nil || len(image.Elsewhere) == 0 {
+		return identity, err
+	}
+	all := []string{string(identity)}
+	for _, other := range image.Elsewhere {
+		there, err := c.identify(ctx, other)
+		if err != nil { // which may matter for one signer alone: who asks there is told
+			there = credential.Identity("none: " + err.Error())
+		}
+		all = append(all, string(there))
+	}
+	return credential.Identity(fmt.Sprintf("%q", all)), nil
+}
+
+// identify is Identify for one repository.
+func (c *Client) identify(ctx context.Context, image policy.Image) (credential.Identity, error) {
 	terms, err := c.terms(image)
 	if err != nil {
 		return "", err
@@ -158,23 +178,25 @@ func (a *access) manifest(ctx context.Context, tagOrDigest, what string, take fu
 	return err
 }
 
-// blob reads a blob of at most limit bytes. The digest is one that a registry
-// sent, and is checked before it becomes part of an address.
-func (a *access) blob(ctx context.Context, untrustedDigest, what string, limit int64) ([]byte, error) {
+// blob reads a blob as the request says. The digest is one that a registry sent,
+// and is checked before it becomes part of an address.
+func (a *access) blob(ctx context.Context, untrustedDigest string, r request) ([]byte, error) {
 	digest, err := checkedDigest(a.host(), untrustedDigest)
 	if err != nil {
 		return nil, err
 	}
 	var blob []byte
-	_, err = a.do(ctx, request{
-		method: http.MethodGet, path: "blobs/" + digest, what: what, limit: limit,
-		take: func(untrustedBody []byte) error {
-			if digestOf(untrustedBody) != digest {
-				return garbageError(a.host(), what)
-			}
-			blob = untrustedBody
-			return nil
-		},
-	})
+	r.method, r.path = http.MethodGet, "blobs/"+digest
+	r.take = func(untrustedBody []byte) error {
+		if digestOf(untrustedBody) != digest {
+			return garbageError(a.host(), r.what)
+		}
+		blob = untrustedBody
+		if cap(blob)-len(blob) > largeBody { // what it was read into is not kept
+			blob = bytes.Clone(blob)
+		}
+		return nil
+	}
+	_, err = a.do(ctx, r)
 	return blob, err
 }

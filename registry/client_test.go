@@ -152,7 +152,7 @@ func TestFailures(t *testing.T) {
 
 			// Every read of a manifest goes the same way; HEAD has no body.
 			remove := r.Fault(all.And(registrytest.Method("GET")), test.fault)
-			_, recheck := gather(client.Recheck(t.Context(), it))
+			_, recheck := gather(client.Recheck(t.Context(), it, false))
 			wantError(t, recheck, test.want, r.Host())
 			if !strings.Contains(recheck.Error(), test.says) {
 				t.Errorf("message = %q, want %q in it", recheck, test.says)
@@ -189,7 +189,7 @@ func forms(client *registry.Client) map[string]func(context.Context, policy.Imag
 			return len(batch), err
 		},
 		"Bundles": func(ctx context.Context, image policy.Image) (int, error) {
-			batch, err := gather(client.Bundles(ctx, image))
+			batch, err := gather(client.Bundles(ctx, image, false))
 			return len(batch), err
 		},
 	}
@@ -315,7 +315,7 @@ func TestDeadline(t *testing.T) {
 				ctx := within(t, 300*time.Millisecond)
 				errs := make(chan error, 4)
 				go func() { _, err := client.Resolve(ctx, it); errs <- err }()
-				go func() { _, err := gather(client.Recheck(ctx, it)); errs <- err }()
+				go func() { _, err := gather(client.Recheck(ctx, it, false)); errs <- err }()
 				for _, ask := range forms(client) {
 					go func() { _, err := ask(ctx, it); errs <- err }()
 				}
@@ -384,8 +384,8 @@ func TestCredentialsThatCannotBeRead(t *testing.T) {
 	for name, ask := range map[string]func() error{
 		"Resolve":    func() error { _, err := client.Resolve(t.Context(), image); return err },
 		"Signatures": func() error { _, err := gather(client.Signatures(t.Context(), image)); return err },
-		"Bundles":    func() error { _, err := gather(client.Bundles(t.Context(), image)); return err },
-		"Recheck":    func() error { _, err := gather(client.Recheck(t.Context(), image)); return err },
+		"Bundles":    func() error { _, err := gather(client.Bundles(t.Context(), image, false)); return err },
+		"Recheck":    func() error { _, err := gather(client.Recheck(t.Context(), image, false)); return err },
 		"Identify":   func() error { _, err := client.Identify(t.Context(), image); return err },
 	} {
 		err := ask()

@@ -160,13 +160,21 @@ func brieflyTLS(err error) string {
 func limitError(host, what string, limit int64) *Error {
 	return &Error{
 		Reason:  policy.ReasonLimit,
-		Message: fmt.Sprintf("%s sent a %s of more than %d bytes", host, what, limit),
+		Message: fmt.Sprintf("%s sent %s of more than %d bytes", host, article(what), limit),
 	}
 }
 
 func garbageError(host, what string) *Error {
 	return &Error{
 		Reason:  policy.ReasonUnexpected,
-		Message: fmt.Sprintf("%s sent a %s that cannot be read", host, what),
+		Message: fmt.Sprintf("%s sent %s that cannot be read", host, article(what)),
 	}
+}
+
+// article puts the article before a word.
+func article(what string) string {
+	if strings.HasPrefix(what, "a") {
+		return "an " + what
+	}
+	return "a " + what
 }

@@ -163,10 +163,15 @@ func hangUp(http.Handler) http.Handler {
 // padded answers as usual with one byte more.
 func padded(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, request *http.Request) {
-		usual := httptest.NewRecorder()
-		next.ServeHTTP(usual, request)
-		_, _ = w.Write(append(usual.Body.Bytes(), ' ')) // the client may be gone
+		_, _ = w.Write(append(captured(next, request), ' ')) // the client may be gone
 	})
+}
+
+// captured is the body that is usually answered.
+func captured(next http.Handler, request *http.Request) []byte {
+	usual := httptest.NewRecorder()
+	next.ServeHTTP(usual, request)
+	return usual.Body.Bytes()
 }
 
 // lines shows requests as text, for messages and comparison.

@@ -68,7 +68,7 @@ func TestBundles(t *testing.T) {
 				other := r.PushImage(t, "acme/app:v2")
 				r.SignBundle(t, other, key)
 				test.prepare(t, r, image)
-				batch, err := gather(newClient(t, r).Bundles(t.Context(), askedImage(t, image)))
+				batch, err := gather(newClient(t, r).Bundles(t.Context(), askedImage(t, image), false))
 				if len(batch) != test.want {
 					t.Errorf("%d bundles, want %d", len(batch), test.want)
 				}
@@ -93,7 +93,7 @@ func TestBundlesRemembersWhoHasNoAPI(t *testing.T) {
 		{tag},
 	} {
 		r.Reset()
-		batch, err := gather(client.Bundles(t.Context(), askedImage(t, image)))
+		batch, err := gather(client.Bundles(t.Context(), askedImage(t, image), false))
 		if err != nil || len(batch) != 1 {
 			t.Fatalf("Bundles = %d items, %v; want 1", len(batch), err)
 		}
@@ -103,7 +103,7 @@ func TestBundlesRemembersWhoHasNoAPI(t *testing.T) {
 		}
 	}
 	r.Reset()
-	if _, err := gather(client.Bundles(t.Context(), askedImage(t, other))); err != nil {
+	if _, err := gather(client.Bundles(t.Context(), askedImage(t, other), false)); err != nil {
 		t.Fatal(err)
 	}
 	want := []string{"GET /v2/acme/other/manifests/" + other.ReferrersTag() + " 404"}
@@ -118,12 +118,12 @@ func TestBundlesRemembersByHost(t *testing.T) {
 	without := registrytest.New(t, registrytest.WithoutReferrers())
 	with := registrytest.New(t)
 	client := newClient(t, without, with)
-	if _, err := gather(client.Bundles(t.Context(), askedImage(t, without.PushImage(t, "acme/app:v1")))); err != nil {
+	if _, err := gather(client.Bundles(t.Context(), askedImage(t, without.PushImage(t, "acme/app:v1")), false)); err != nil {
 		t.Fatal(err)
 	}
 	image := with.PushImage(t, "acme/app:v1")
 	with.SignBundle(t, image, key)
-	batch, err := gather(client.Bundles(t.Context(), askedImage(t, image)))
+	batch, err := gather(client.Bundles(t.Context(), askedImage(t, image), false))
 	if err != nil || len(batch) != 1 {
 		t.Errorf("Bundles = %d items, %v; want 1", len(batch), err)
 	}
@@ -138,25 +138,25 @@ func TestRecheckAsksTheAPI(t *testing.T) {
 	client, it := newClient(t, r), askedImage(t, image)
 
 	remove := r.Fault(registrytest.Referrers(image), registrytest.Status(404))
-	wrong, err := gather(client.Bundles(t.Context(), it))
+	wrong, err := gather(client.Bundles(t.Context(), it, false))
 	if err != nil || len(wrong) != 0 {
 		t.Fatalf("Bundles = %d items, %v; want none", len(wrong), err)
 	}
 	remove()
-	if still, err := gather(client.Bundles(t.Context(), it)); err != nil || len(still) != 0 {
+	if still, err := gather(client.Bundles(t.Context(), it, false)); err != nil || len(still) != 0 {
 		t.Fatalf("Bundles = %d items, %v; want none from memory", len(still), err)
 	}
-	batch, err := gather(client.Recheck(t.Context(), it))
+	batch, err := gather(client.Recheck(t.Context(), it, false))
 	if err != nil || len(batch) != 1 {
 		t.Fatalf("Recheck = %d items, %v; want the bundle", len(batch), err)
 	}
-	if after, err := gather(client.Bundles(t.Context(), it)); err != nil || len(after) != 1 {
+	if after, err := gather(client.Bundles(t.Context(), it, false)); err != nil || len(after) != 1 {
 		t.Errorf("Bundles after Recheck = %d items, %v; want the memory corrected", len(after), err)
 	}
 
 	// With the memory right, Recheck only reads the image.
 	r.Reset()
-	if batch, err := gather(client.Recheck(t.Context(), it)); err != nil || len(batch) != 0 {
+	if batch, err := gather(client.Recheck(t.Context(), it, false)); err != nil || len(batch) != 0 {
 		t.Errorf("Recheck = %d items, %v; want none: they were looked for", len(batch), err)
 	}
 	if got := lines(r.Counted()); len(got) != 1 {
@@ -168,14 +168,14 @@ func TestRecheckWithoutAPI(t *testing.T) {
 	r := registrytest.New(t, registrytest.WithoutReferrers())
 	image := r.PushImage(t, "acme/app:v1")
 	client, it := newClient(t, r), askedImage(t, image)
-	if _, err := gather(client.Bundles(t.Context(), it)); err != nil {
+	if _, err := gather(client.Bundles(t.Context(), it, false)); err != nil {
 		t.Fatal(err)
 	}
-	if batch, err := gather(client.Recheck(t.Context(), it)); err != nil || len(batch) != 0 {
+	if batch, err := gather(client.Recheck(t.Context(), it, false)); err != nil || len(batch) != 0 {
 		t.Errorf("Recheck = %d items, %v; want nothing", len(batch), err)
 	}
 	r.Fault(registrytest.Referrers(image), registrytest.Status(500))
-	_, err := gather(client.Recheck(t.Context(), it))
+	_, err := gather(client.Recheck(t.Context(), it, false))
 	wantError(t, err, policy.ReasonRegistryError, r.Host())
 }
 
@@ -252,7 +252,7 @@ func TestReferrersPages(t *testing.T) {
 			r.SignBundle(t, image, key)
 			r.Fault(registrytest.Referrers(image).And(query("n=2")), page("", referrersOf(t, r, image)...))
 			r.Fault(registrytest.Referrers(image), page(test.link(r.Host(), image.Digest)))
-			batch, err := gather(newClient(t, r).Bundles(t.Context(), askedImage(t, image)))
+			batch, err := gather(newClient(t, r).Bundles(t.Context(), askedImage(t, image), false))
 			if len(batch) != test.want {
 				t.Errorf("%d bundles, want %d: %v", len(batch), test.want, lines(r.Counted()))
 			}
@@ -282,7 +282,7 @@ func TestReferrersLinkToAnotherHost(t *testing.T) {
 			r := registrytest.New(t, registrytest.WithBasicAuth("user", "s3cret"))
 			image := r.PushImage(t, "acme/app:v1")
 			r.Fault(registrytest.Referrers(image), page(strings.ReplaceAll(link, "OTHER", other.Host())))
-			batch, err := gather(newClient(t, r, other).Bundles(t.Context(), shownImage(t, image, secret(r.Host(), "user", "s3cret"))))
+			batch, err := gather(newClient(t, r, other).Bundles(t.Context(), shownImage(t, image, secret(r.Host(), "user", "s3cret")), false))
 			if len(batch) != 0 {
 				t.Errorf("%d bundles, want none", len(batch))
 			}
@@ -303,7 +303,7 @@ func TestReferrersWithoutEnd(t *testing.T) {
 	t.Run("pages", func(t *testing.T) {
 		defer r.Fault(registrytest.Referrers(image), page(`<?n=1>; rel="next"`, listed...))()
 		r.Reset()
-		batch, err := gather(newClient(t, r).Bundles(t.Context(), askedImage(t, image)))
+		batch, err := gather(newClient(t, r).Bundles(t.Context(), askedImage(t, image), false))
 		if len(batch) == 0 {
 			t.Fatal("no bundles, want those that were read")
 		}
@@ -316,7 +316,7 @@ func TestReferrersWithoutEnd(t *testing.T) {
 		many := slices.Repeat(listed, 500)
 		defer r.Fault(registrytest.Referrers(image), page("", many...))()
 		r.Reset()
-		batch, err := gather(newClient(t, r).Bundles(t.Context(), askedImage(t, image)))
+		batch, err := gather(newClient(t, r).Bundles(t.Context(), askedImage(t, image), false))
 		if len(batch) != 64 {
 			t.Fatalf("%d bundles, want the first 64", len(batch))
 		}
@@ -349,7 +349,7 @@ func TestBundlesAmongOtherReferrers(t *testing.T) {
 			last := fmt.Sprintf(`{"mediaType":%q,"size":1,"digest":%q,"artifactType":%q}`, types.OCIManifestSchema1, signed.Digest, kind)
 			body := `{"schemaVersion":2,"manifests":[` + strings.Join(append(slices.Clone(list), last), ",") + `]}`
 			defer r.Fault(registrytest.Referrers(image), registrytest.Body(string(types.OCIImageIndex), body))()
-			batch, err := gather(newClient(t, r).Bundles(t.Context(), askedImage(t, image)))
+			batch, err := gather(newClient(t, r).Bundles(t.Context(), askedImage(t, image), false))
 			if len(batch) != 1 {
 				t.Errorf("%d bundles, want the one", len(batch))
 			}
@@ -379,7 +379,7 @@ func TestReferrersHostileList(t *testing.T) {
 					match = registrytest.Manifest("acme/app:" + image.ReferrersTag())
 				}
 				r.Fault(match, registrytest.Body(string(types.OCIImageIndex), body))
-				batch, err := gather(newClient(t, r).Bundles(t.Context(), askedImage(t, image)))
+				batch, err := gather(newClient(t, r).Bundles(t.Context(), askedImage(t, image), false))
 				wantError(t, err, policy.ReasonUnexpected, r.Host())
 				if len(batch) != 0 {
 					t.Errorf("%d bundles, want none", len(batch))
@@ -408,7 +408,7 @@ func TestReferrersHostileEntry(t *testing.T) {
 			good := fmt.Sprintf(`{"mediaType":%q,"size":1,"digest":%q}`, types.OCIManifestSchema1, referrersOf(t, r, image)[0].Digest)
 			body := `{"schemaVersion":2,"manifests":[` + entry + "," + good + `]}`
 			r.Fault(registrytest.Referrers(image), registrytest.Body(string(types.OCIImageIndex), body))
-			batch, err := gather(newClient(t, r).Bundles(t.Context(), askedImage(t, image)))
+			batch, err := gather(newClient(t, r).Bundles(t.Context(), askedImage(t, image), false))
 			if len(batch) != 1 {
 				t.Fatalf("%d bundles, want the good one", len(batch))
 			}
@@ -435,7 +435,7 @@ func TestReferrerContradictsItsDigest(t *testing.T) {
 			r.SignBundle(t, image, key)
 			referrer := referrersOf(t, r, image)[0]
 			r.Fault(registrytest.Manifest(referrer.ByDigest()), registrytest.Body(string(types.OCIManifestSchema1), body))
-			batch, err := gather(newClient(t, r).Bundles(t.Context(), askedImage(t, image)))
+			batch, err := gather(newClient(t, r).Bundles(t.Context(), askedImage(t, image), false))
 			wantError(t, err, policy.ReasonUnexpected, r.Host())
 			if len(batch) != 0 {
 				t.Errorf("%d bundles, want none", len(batch))
@@ -467,7 +467,7 @@ func TestReferrersThatAreNoBundles(t *testing.T) {
 			list := `{"schemaVersion":2,"manifests":[{"digest":"` + digest + `","size":1}]}`
 			r.Fault(registrytest.Referrers(image), registrytest.Body(string(types.OCIImageIndex), list))
 			r.Fault(registrytest.Manifest(r.Host()+"/acme/app@"+digest), registrytest.Body(string(types.OCIManifestSchema1), manifest))
-			batch, err := gather(newClient(t, r).Bundles(t.Context(), askedImage(t, image)))
+			batch, err := gather(newClient(t, r).Bundles(t.Context(), askedImage(t, image), false))
 			if err != nil || len(batch) != 0 {
 				t.Errorf("Bundles = %d items, %v; want nothing", len(batch), err)
 			}

@@ -197,8 +197,11 @@ type request struct {
 	what   string // for people: manifest, signature
 	limit  int64  // bytes of the answer's body
 	// take is given the whole body. Where that is large, few are in memory: what
-	// is kept of it should be little.
+	// is kept of it should be little, or its place be kept as well.
 	take func(untrustedBody []byte) error
+	// keep, if set, is given what gives the place of a large body back, once that
+	// was taken.
+	keep func(back func())
 }
 
 // answer is what came back with status 200, but for its body.
@@ -343,21 +346,18 @@ func (a *access) read(ctx context.Context, response *http.Response, r request) e
 		return limitError(a.host(), r.what, r.limit)
 	}
 	var body bytes.Buffer
-	untrustedBody := io.LimitReader(response.Body, r.limit+1)
-	_, err := io.CopyN(&body, untrustedBody, largeBody)
-	if err == nil {
-		back, late := a.client.takeLarge(ctx, a.host())
-		if late != nil {
-			return dialError(ctx, a.host(), r.what, late)
-		}
-		defer back()
-		_, err = io.Copy(&body, untrustedBody)
-	}
+	back, err := a.fill(ctx, &body, response.Body, r)
+	defer func() { back() }()
 	switch {
 	case (err == nil || errors.Is(err, io.EOF)) && int64(body.Len()) > r.limit:
 		return limitError(a.host(), r.what, r.limit)
-	case err == nil, err == io.EOF: //nolint:errorlint // what wraps it is a connection that broke off
-		return r.take(body.Bytes())
+	case err == nil:
+		err = r.take(body.Bytes())
+		if err == nil && r.keep != nil {
+			r.keep(back)
+			back = func() {}
+		}
+		return err
 	case errors.Is(err, io.ErrUnexpectedEOF):
 		return &Error{
 			Reason:  policy.ReasonUnreachable,
@@ -367,4 +367,22 @@ func (a *access) read(ctx context.Context, response *http.Response, r request) e
 	default:
 		return dialError(ctx, a.host(), r.what, err)
 	}
+}
+
+// fill reads a body, in a place for large ones if it is large, which is given
+// back by calling the function.
+func (a *access) fill(ctx context.Context, into *bytes.Buffer, from io.Reader, r request) (back func(), err error) {
+	untrustedBody := io.LimitReader(from, r.limit+1)
+	switch _, err := io.CopyN(into, untrustedBody, largeBody); {
+	case err == io.EOF: //nolint:errorlint // what wraps it is a connection that broke off
+		return func() {}, nil
+	case err != nil:
+		return func() {}, err
+	}
+	back, err = a.client.takeLarge(ctx, a.host())
+	if err != nil {
+		return func() {}, dialError(ctx, a.host(), r.what, err)
+	}
+	_, err = io.Copy(into, untrustedBody)
+	return back, err
 }

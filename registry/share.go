@@ -28,7 +28,8 @@ const (
 	// manifests are a tenth of it.
 	largeBody = 256 << 10
 	// maxLarge is how many large bodies are in memory at the same time, of all
-	// hosts. With what they are read into, these are some 150 MiB at most.
+	// hosts. With what they are read into, these are some 150 MiB at most. Those
+	// that are kept, which are attestations, keep their place.
 	maxLarge = 16
 	// maxHostLarge is how many of those one host may have: it may send the rest
 	// of them as slowly as it likes.

@@ -6,20 +6,24 @@ package registry
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"iter"
 	"net/http"
 	"net/url"
 	"slices"
 	"strings"
 
+	"github.com/google/go-containerregistry/pkg/name"
 	"github.com/google/go-containerregistry/pkg/v1/types"
 
 	"github.com/pratique-dev/pratique/policy"
 )
 
 const (
-	// maxSignatures is how many signatures of one form are tried.
-	maxSignatures = 64
+	// maxSignatures is how many signatures of one form are tried, or referrers;
+	// maxAttestations is how many layers under an .att tag.
+	maxSignatures   = 64
+	maxAttestations = 32
 	// maxReferrerPages bounds how far a list of referrers is followed; a
 	// registry puts far more than 8 on a page (distribution-spec, "Listing
 	// Referrers").
@@ -34,29 +38,61 @@ const (
 	emptyType = "application/vnd.oci.empty.v1+json"
 )
 
-// Signature is one signature beside an image, in cosign's first form: a layer
-// of the manifest under the tag sha256-<hex>.sig. Nothing of it is verified.
+// Signature is one signature or attestation beside an image, in cosign's first
+// form: a layer of the manifest under the tag sha256-<hex>.sig or .att. Nothing
+// of it is verified.
 type Signature struct {
+	// UntrustedPayload is what is signed; of an attestation it is the DSSE
+	// envelope.
 	UntrustedPayload     []byte
 	UntrustedAnnotations map[string]string
 }
 
+// form is what lies under one of cosign's tags (cosign, "Signature
+// Specification", "Storage").
+type form struct {
+	suffix string // of the tag
+	what   string // one is, for people
+	most   int    // that are tried
+	limit  int64  // of each, in bytes
+}
+
+var (
+	signatureForm   = form{suffix: ".sig", what: "signature", most: maxSignatures, limit: maxSignature}
+	attestationForm = form{suffix: ".att", what: "attestation", most: maxAttestations, limit: maxAttestation}
+)
+
 // Signatures reads the signatures under the image's .sig tag, one after the
 // other. An error in the sequence says that one could not be read, or that it
-// is unknown whether there are more.
+// is unknown whether there are more. Whoever looks at one must not ask for
+// others meanwhile.
 func (c *Client) Signatures(ctx context.Context, image policy.Image) iter.Seq2[Signature, error] {
-	const what = "signature manifest"
+	return c.layers(ctx, image, signatureForm)
+}
+
+// Attestations reads the attestations under the image's .att tag, as Signatures
+// does the signatures.
+func (c *Client) Attestations(ctx context.Context, image policy.Image) iter.Seq2[Signature, error] {
+	return c.layers(ctx, image, attestationForm)
+}
+
+func (c *Client) layers(ctx context.Context, image policy.Image, f form) iter.Seq2[Signature, error] {
+	what := f.what + " manifest"
 	access, err := c.access(ctx, image)
 	if err != nil {
 		return nothing[Signature](err)
 	}
+	tag, err := access.tagOf(image, f.suffix)
+	if err != nil {
+		return nothing[Signature](err)
+	}
 	var layers descriptors
-	err = access.manifest(ctx, signatureTag(image.Digest), what, func(untrustedBody []byte) error {
+	err = access.manifest(ctx, tag, what, func(untrustedBody []byte) error {
 		var found manifest
 		if err := json.Unmarshal(untrustedBody, &found); err != nil {
 			return garbageError(access.host(), what)
 		}
-		layers = found.Layers.first(maxSignatures)
+		layers = found.Layers.first(f.most)
 		return nil
 	})
 	if isNotFound(err) {
@@ -65,17 +101,38 @@ func (c *Client) Signatures(ctx context.Context, image policy.Image) iter.Seq2[S
 	if err != nil {
 		return nothing[Signature](err)
 	}
-	read := func(ctx context.Context, layer descriptor) (Signature, bool, error) {
-		payload, err := access.bounded(ctx, layer, "signature")
-		return Signature{UntrustedPayload: payload, UntrustedAnnotations: layer.Annotations}, true, err
+	return stream[Signature]{
+		from: layers, most: f.most, what: f.what + "s", host: access.host(), places: c.places.of(access.host()),
+		read: func(ctx context.Context, layer descriptor) fetched[Signature] {
+			return as(access.content(ctx, layer, f), func(payload []byte) Signature {
+				return Signature{UntrustedPayload: payload, UntrustedAnnotations: layer.Annotations}
+			})
+		},
+	}.all(ctx)
+}
+
+// tagOf is the tag of what belongs to an image. The prefix comes from an
+// ImageConfig, and is held against what a tag may be: it becomes part of an
+// address.
+func (a *access) tagOf(image policy.Image, suffix string) (string, error) {
+	tag := image.TagPrefix + referrersTag(image.Digest) + suffix
+	if image.TagPrefix == "" {
+		return tag, nil
 	}
-	return stream[Signature]{layers, access.host(), c.places.of(access.host()), read}.all(ctx)
+	if parsed, err := name.NewTag(a.repository+":"+tag, name.StrictValidation); err != nil || parsed.TagStr() != tag {
+		return "", &Error{
+			Reason:  policy.ReasonNotReady,
+			Message: fmt.Sprintf("%s is not asked: with the tagPrefix %q there is no valid tag", a.host(), image.TagPrefix),
+		}
+	}
+	return tag, nil
 }
 
 // Bundles reads the sigstore bundles that refer to the image, as JSON, one
-// after the other. Which of them are signatures only their verified contents
-// tell. Errors are as in Signatures.
-func (c *Client) Bundles(ctx context.Context, image policy.Image) iter.Seq2[[]byte, error] {
+// after the other. Which of them are signatures, and which attestations, only
+// their verified contents tell; attestations says that the latter are wanted,
+// which may be larger. Errors are as in Signatures.
+func (c *Client) Bundles(ctx context.Context, image policy.Image, attestations bool) iter.Seq2[[]byte, error] {
 	access, err := c.access(ctx, image)
 	if err != nil {
 		return nothing[[]byte](err)
@@ -84,21 +141,24 @@ func (c *Client) Bundles(ctx context.Context, image policy.Image) iter.Seq2[[]by
 	if err != nil {
 		return nothing[[]byte](err)
 	}
-	return access.bundles(ctx, referrers)
+	return access.bundles(ctx, referrers, attestations)
 }
 
 // Recheck is asked before an image is refused because nothing vouches for it.
-// It reports whether the image itself can be read and is what its digest says;
-// and if only memory said that its host has no referrers API, it asks the API
-// after all: somebody else's missing repository on the same host may have
-// answered like a missing API.
-func (c *Client) Recheck(ctx context.Context, image policy.Image) iter.Seq2[[]byte, error] {
+// It reports whether the image itself can be read and is what its digest says,
+// unless it is one whose signatures alone are there; and if only memory said
+// that its host has no referrers API, it asks the API after all: somebody
+// else's missing repository on the same host may have answered like a missing
+// API.
+func (c *Client) Recheck(ctx context.Context, image policy.Image, attestations bool) iter.Seq2[[]byte, error] {
 	access, err := c.access(ctx, image)
 	if err != nil {
 		return nothing[[]byte](err)
 	}
-	if err := access.readable(ctx, image.Digest); err != nil {
-		return nothing[[]byte](err)
+	if !image.Apart {
+		if err := access.readable(ctx, image.Digest); err != nil {
+			return nothing[[]byte](err)
+		}
 	}
 	if !c.referrers.has(access.host()) {
 		return nothing[[]byte](nil)
@@ -111,12 +171,26 @@ func (c *Client) Recheck(ctx context.Context, image policy.Image) iter.Seq2[[]by
 		return nothing[[]byte](err)
 	}
 	c.referrers.forget(access.host())
-	return access.bundles(ctx, referrers)
+	return access.bundles(ctx, referrers, attestations)
 }
 
-func (a *access) bundles(ctx context.Context, referrers descriptors) iter.Seq2[[]byte, error] {
+func (a *access) bundles(ctx context.Context, referrers descriptors, attestations bool) iter.Seq2[[]byte, error] {
+	f := form{what: "signature bundle", limit: maxSignature}
+	if attestations {
+		f = form{what: "sigstore bundle", limit: maxAttestation}
+	}
 	sortBundles(referrers.items)
-	return stream[[]byte]{referrers.first(maxSignatures), a.host(), a.client.places.of(a.host()), a.bundle}.all(ctx)
+	return stream[[]byte]{
+		from: referrers.first(maxSignatures), most: maxSignatures, what: "signatures or other referrers",
+		host: a.host(), places: a.client.places.of(a.host()),
+		read: func(ctx context.Context, referrer descriptor) fetched[[]byte] {
+			layer, ok, err := a.bundle(ctx, referrer)
+			if err != nil || !ok {
+				return fetched[[]byte]{err: err}
+			}
+			return a.content(ctx, layer, f)
+		},
+	}.all(ctx)
 }
 
 // sortBundles puts those first that are called bundles, so that others cannot
@@ -136,11 +210,11 @@ func bundleRank(d descriptor) int {
 	}
 }
 
-// bundle reads one referrer; false means that it is no bundle.
-func (a *access) bundle(ctx context.Context, referrer descriptor) ([]byte, bool, error) {
+// bundle finds the bundle in one referrer; false means that it is none.
+func (a *access) bundle(ctx context.Context, referrer descriptor) (descriptor, bool, error) {
 	digest, err := checkedDigest(a.host(), referrer.UntrustedDigest)
 	if err != nil {
-		return nil, false, err
+		return descriptor{}, false, err
 	}
 	const what = "referrer"
 	var layers []descriptor
@@ -154,27 +228,26 @@ func (a *access) bundle(ctx context.Context, referrer descriptor) ([]byte, bool,
 		}
 		return nil
 	})
-	if err != nil {
-		return nil, false, err
+	if err != nil || len(layers) != 1 || !strings.HasPrefix(layers[0].MediaType, bundleType) {
+		return descriptor{}, false, err
 	}
-	if len(layers) != 1 || !strings.HasPrefix(layers[0].MediaType, bundleType) {
-		return nil, false, nil
-	}
-	bundle, err := a.bounded(ctx, layers[0], "signature bundle")
-	return bundle, true, err
+	return layers[0], true, nil
 }
 
-// bounded reads a layer of the size that a signature may have.
-func (a *access) bounded(ctx context.Context, layer descriptor, what string) ([]byte, error) {
-	if layer.Size > maxSignature {
-		return nil, limitError(a.host(), what, maxSignature)
+// content reads a layer of the size that its form may have, or puts that off. What
+// has more bytes than its descriptor says is not waited for.
+func (a *access) content(ctx context.Context, layer descriptor, f form) fetched[[]byte] {
+	switch {
+	case layer.Size > f.limit:
+		return fetched[[]byte]{err: limitError(a.host(), f.what, f.limit)}
+	case false:
+		return fetched[[]byte]{late: func(ctx context.Context, keep func(back func())) ([]byte, error) {
+			return a.blob(ctx, layer.UntrustedDigest, request{what: f.what, limit: f.limit, keep: keep})
+		}}
 	}
-	return a.blob(ctx, layer.UntrustedDigest, what, maxSignature)
+	blob, err := a.blob(ctx, layer.UntrustedDigest, request{what: f.what, limit: maxSignature})
+	return fetched[[]byte]{item: blob, ok: err == nil, err: err}
 }
-
-// signatureTag is the tag of an image's signatures (cosign, "Signature
-// Specification", "Storage").
-func signatureTag(digest string) string { return referrersTag(digest) + ".sig" }
 
 // referrersTag is where referrers are listed by registries without the API
 // (distribution-spec, "Referrers Tag Schema").

@@ -230,7 +230,7 @@ func TestRecheckReadsTheImage(t *testing.T) {
 			if test.fault != nil {
 				r.Fault(registrytest.Manifest(image.ByDigest()), test.fault)
 			}
-			batch, err := gather(newClient(t, r).Recheck(t.Context(), askedImage(t, image)))
+			batch, err := gather(newClient(t, r).Recheck(t.Context(), askedImage(t, image), false))
 			if len(batch) != 0 {
 				t.Errorf("%d items, want none", len(batch))
 			}
@@ -262,10 +262,10 @@ func TestConcurrentUse(t *testing.T) {
 			if batch, err := gather(client.Signatures(t.Context(), it)); err != nil || len(batch) != 1 {
 				t.Errorf("Signatures = %d, %v", len(batch), err)
 			}
-			if batch, err := gather(client.Bundles(t.Context(), it)); err != nil || len(batch) != 1 {
+			if batch, err := gather(client.Bundles(t.Context(), it, false)); err != nil || len(batch) != 1 {
 				t.Errorf("Bundles = %d, %v", len(batch), err)
 			}
-			if _, err := gather(client.Recheck(t.Context(), it)); err != nil {
+			if _, err := gather(client.Recheck(t.Context(), it, false)); err != nil {
 				t.Errorf("Recheck: %v", err)
 			}
 			if _, err := client.Identify(t.Context(), it); err != nil {

@@ -8,6 +8,8 @@ import (
 	"fmt"
 	"iter"
 
+	"golang.org/x/sync/semaphore"
+
 	"github.com/pratique-dev/pratique/policy"
 )
 
@@ -17,21 +19,26 @@ const (
 	parallelFetches = 8
 	// maxHeld is how many signatures of one host are in memory at the same time,
 	// of all images. With the bound on each, a host that sends the largest takes
-	// 32 MiB and no more.
+	// 32 MiB and no more. Attestations that are larger come on top, each in a
+	// place for a large body.
 	maxHeld = 32
 	// maxLooked is how many of those are looked at at the same time: reading
 	// one that is made to be hard takes much memory and half a second, and one
-	// host must not take all processors with that.
+	// host must not take all processors with that. One that is larger than a
+	// signature is looked at alone.
 	maxLooked = 4
 )
 
 // places are what the answers of one host may take at the same time. Each
-// place is a token in its channel.
-type places struct{ held, looked, large chan struct{} }
+// place of a channel is a token in it.
+type places struct {
+	held, large chan struct{}
+	looked      *semaphore.Weighted
+}
 
 func newPlaces() *places {
 	return &places{
-		held: make(chan struct{}, maxHeld), looked: make(chan struct{}, maxLooked), large: make(chan struct{}, maxHostLarge),
+		held: make(chan struct{}, maxHeld), large: make(chan struct{}, maxHostLarge), looked: semaphore.NewWeighted(maxLooked),
 	}
 }
 
@@ -45,17 +52,47 @@ func nothing[T any](err error) iter.Seq2[T, error] {
 	}
 }
 
-// stream reads what descriptors describe, up to the bound, several ahead and in
+// stream reads what descriptors describe, up to a bound, several ahead and in
 // their order. One that cannot be read does not keep the others from being
 // tried. Each holds a place while it is in memory; places are taken in order,
 // so that who has any has the one that is looked at next, and nobody waits for
-// himself.
+// himself. For the same reason whoever looks at one must not read another
+// stream meanwhile.
 type stream[T any] struct {
 	from   descriptors
+	most   int    // that are tried
+	what   string // they are, for people
 	host   string
 	places *places
-	// read returns false for what is to be left out.
-	read func(context.Context, descriptor) (T, bool, error)
+	read   func(context.Context, descriptor) fetched[T]
+}
+
+// fetched is what came of one descriptor.
+type fetched[T any] struct {
+	item T
+	ok   bool // false is what is to be left out
+	err  error
+	// late, if set, reads the item when its turn comes: it is too large to be
+	// held until then. keep is given what gives its place for a large body back.
+	late func(ctx context.Context, keep func(back func())) (T, error)
+}
+
+// as makes something else of an item that was read, or will be.
+func as[T, U any](f fetched[T], convert func(T) U) fetched[U] {
+	other := fetched[U]{ok: f.ok, err: f.err}
+	if f.ok {
+		other.item = convert(f.item)
+	}
+	if f.late != nil {
+		other.late = func(ctx context.Context, keep func(back func())) (item U, err error) {
+			late, err := f.late(ctx, keep)
+			if err == nil {
+				item = convert(late)
+			}
+			return item, err
+		}
+	}
+	return other
 }
 
 // all reads all of it. Errors are part of the sequence.
@@ -67,12 +104,11 @@ func (s stream[T]) all(ctx context.Context) iter.Seq2[T, error] {
 		defer func() {
 			cancel()
 			for one := range ahead { // what was begun ends, and gives its place back
-				<-one
-				<-s.places.held
+				s.forget(<-one)
 			}
 		}()
 		for one := range ahead {
-			if !s.look(ctx, one, yield) {
+			if !s.look(ctx, <-one, yield) {
 				return
 			}
 		}
@@ -83,20 +119,47 @@ func (s stream[T]) all(ctx context.Context) iter.Seq2[T, error] {
 	}
 }
 
-// look yields one when it is there, and gives its places back.
-func (s stream[T]) look(ctx context.Context, one chan fetched[T], yield func(T, error) bool) (more bool) {
-	defer func() { <-s.places.held }()
-	f := <-one
+// look yields one, and gives its places back.
+func (s stream[T]) look(ctx context.Context, f fetched[T], yield func(T, error) bool) (more bool) {
+	defer s.forget(f)
+	weight := int64(1)
+	if f.late != nil {
+		back := func() {}
+		defer func() { back() }()
+		read, keep := f.late, func(given func()) { back = given }
+		f = guarded(func() fetched[T] {
+			item, err := read(ctx, keep)
+			return fetched[T]{item: item, ok: err == nil, err: err}
+		})
+		weight = maxLooked
+	}
 	if f.err != nil || !f.ok {
 		return f.err == nil || yield(f.item, f.err)
 	}
-	back, err := take(ctx, s.places.looked)
-	if err != nil {
+	if err := s.places.looked.Acquire(ctx, weight); err != nil {
 		var none T
 		return yield(none, err)
 	}
-	defer back()
+	defer s.places.looked.Release(weight)
 	return yield(f.item, nil)
+}
+
+// forget gives the place of one back that was read. Those that are read late hold
+// none: nothing of them is in memory yet, and then they have a larger one.
+func (s stream[T]) forget(f fetched[T]) {
+	if f.late == nil {
+		<-s.places.held
+	}
+}
+
+// guarded makes a panic an error.
+func guarded[T any](read func() fetched[T]) (f fetched[T]) {
+	defer func() {
+		if p := recover(); p != nil {
+			f = fetched[T]{err: policy.Panicked(p).Err()}
+		}
+	}()
+	return read()
 }
 
 // rest is why there may be more than was read.
@@ -104,27 +167,20 @@ func (s stream[T]) rest(ctx context.Context) error {
 	if ctx.Err() != nil {
 		return ctx.Err()
 	}
-	if len(s.from.items) <= maxSignatures && !s.from.more {
+	if len(s.from.items) <= s.most && !s.from.more {
 		return nil
 	}
 	return &Error{
 		Reason:  policy.ReasonLimit,
-		Message: fmt.Sprintf("%s lists more signatures than the %d that are tried", s.host, maxSignatures),
+		Message: fmt.Sprintf("%s lists more %s than the %d that are tried", s.host, s.what, s.most),
 	}
-}
-
-// fetched is what came of one descriptor.
-type fetched[T any] struct {
-	item T
-	ok   bool
-	err  error
 }
 
 // fetchAhead begins to read one after the other, as places become free, and
 // ends early if ctx does.
 func (s stream[T]) fetchAhead(ctx context.Context, ahead chan<- chan fetched[T]) {
 	defer close(ahead)
-	for _, d := range s.from.items[:min(len(s.from.items), maxSignatures)] {
+	for _, d := range s.from.items[:min(len(s.from.items), s.most)] {
 		select {
 		case s.places.held <- struct{}{}:
 		case <-ctx.Done():
@@ -132,15 +188,11 @@ func (s stream[T]) fetchAhead(ctx context.Context, ahead chan<- chan fetched[T])
 		}
 		one := make(chan fetched[T], 1)
 		go func() {
-			var f fetched[T]
-			// Nobody above would survive a panic.
-			defer func() {
-				if p := recover(); p != nil {
-					f = fetched[T]{err: policy.Panicked(p).Err()}
-				}
-				one <- f
-			}()
-			f.item, f.ok, f.err = s.read(ctx, d)
+			f := guarded(func() fetched[T] { return s.read(ctx, d) }) // nobody above would survive a panic
+			if f.late != nil {
+				<-s.places.held
+			}
+			one <- f
 		}()
 		ahead <- one
 	}

@@ -275,7 +275,7 @@ func TestNoCompression(t *testing.T) {
 		}
 		return false
 	}, hangUp)
-	_, _ = gather(newClient(t, r).Recheck(t.Context(), askedImage(t, image)))
+	_, _ = gather(newClient(t, r).Recheck(t.Context(), askedImage(t, image), false))
 	if len(r.Counted()) == 0 || asked.Load() {
 		t.Errorf("a compressed answer was asked for: %t (%d requests)", asked.Load(), len(r.Counted()))
 	}

@@ -216,7 +216,7 @@ func TestUnusableTransport(t *testing.T) {
 		it := over(transport, askedImage(t, image))
 		_, resolving := client.Resolve(t.Context(), it)
 		_, identifying := client.Identify(t.Context(), it)
-		_, rechecking := gather(client.Recheck(t.Context(), it))
+		_, rechecking := gather(client.Recheck(t.Context(), it, false))
 		for _, err := range []error{resolving, identifying, rechecking} {
 			if err == nil {
 				t.Errorf("%s: no error", name)

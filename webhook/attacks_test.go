@@ -19,6 +19,7 @@ import (
 
 	"github.com/pratique-dev/pratique/policy"
 	"github.com/pratique-dev/pratique/policy/cache"
+	"github.com/pratique-dev/pratique/policy/cosign"
 	"github.com/pratique-dev/pratique/policy/source"
 	"github.com/pratique-dev/pratique/registry/registrytest"
 	"github.com/pratique-dev/pratique/webhook"
@@ -451,7 +452,7 @@ func (s *stack) rulesOf(t *testing.T, policies string) *policy.Set {
 	if err := os.WriteFile(dir+"/policies.yaml", []byte(policies), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	files, err := source.NewFiles(source.Compiler{Signatures: s.client}, "pratique-system", dir)
+	files, err := source.NewFiles(source.Compiler{Cosign: cosign.Options{Source: s.client}}, "pratique-system", dir)
 	if err != nil {
 		t.Fatal(err)
 	}

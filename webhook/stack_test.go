@@ -24,6 +24,7 @@ import (
 
 	"github.com/pratique-dev/pratique/policy"
 	"github.com/pratique-dev/pratique/policy/cache"
+	"github.com/pratique-dev/pratique/policy/cosign"
 	"github.com/pratique-dev/pratique/policy/source"
 	"github.com/pratique-dev/pratique/reference"
 	"github.com/pratique-dev/pratique/registry"
@@ -161,7 +162,7 @@ func newStack(tb testing.TB, s setting) *stack {
 	if err != nil {
 		tb.Fatal(err)
 	}
-	files, err := source.NewFiles(source.Compiler{Signatures: client, InjectInto: s.inject}, "pratique-system", dir)
+	files, err := source.NewFiles(source.Compiler{Cosign: cosign.Options{Source: client}, InjectInto: s.inject}, "pratique-system", dir)
 	if err != nil {
 		tb.Fatal(err)
 	}

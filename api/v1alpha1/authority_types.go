@@ -94,11 +94,13 @@ type Key struct {
 	SecretRef *SecretKeyReference `json:"secretRef,omitempty"`
 
 	// kms is the reference of a key with a key service: awskms://, azurekms://,
-	// gcpkms:// or hashivault://, as cosign writes them.
+	// gcpkms:// or hashivault://, as cosign writes them; or k8s://NAMESPACE/NAME
+	// for a Secret with the public key under cosign.pub.
 	// +optional
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=1024
-	// +kubebuilder:validation:XValidation:rule="self.matches('^(awskms|azurekms|gcpkms|hashivault)://[!-~]+$')",message="a key service's reference begins with awskms://, azurekms://, gcpkms:// or hashivault://"
+	// +kubebuilder:validation:XValidation:rule="self.matches('^(awskms|azurekms|gcpkms|hashivault|k8s)://[!-~]+$')",message="a key service's reference begins with awskms://, azurekms://, gcpkms://, hashivault:// or k8s://"
+	// +kubebuilder:validation:XValidation:rule="!self.startsWith('k8s://') || self.matches('^k8s://[a-z0-9]([-a-z0-9]*[a-z0-9])?/[a-z0-9]([-.a-z0-9]*[a-z0-9])?$')",message="write the Secret as k8s://NAMESPACE/NAME"
 	KMS string `json:"kms,omitempty"`
 
 	// hashAlgorithm is the hash that signatures are made over. An Ed25519 key
@@ -194,8 +196,8 @@ type Static struct {
 //
 // +kubebuilder:pruning:PreserveUnknownFields
 type TransparencyLog struct {
-	// url is the log's address, for those that are asked. Absent: the public
-	// Sigstore's.
+	// url is the address by which the trust root names the log. Absent: any log
+	// of the trust root will do. No log is asked: entries come with signatures.
 	// +optional
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=2048

@@ -44,6 +44,9 @@ const (
 	// ReasonReadFailed goes with False: a Secret or ConfigMap that it names
 	// could not be read for another reason than that it does not exist.
 	ReasonReadFailed = "ReadFailed"
+	// ReasonPending goes with False: what it rests on is being fetched, a key of
+	// a key service or the public trust root.
+	ReasonPending = "Pending"
 	// ReasonInjectionOff goes with False: it asks for inject, which the server is
 	// not allowed to do anywhere.
 	ReasonInjectionOff = "InjectionOff"

@@ -115,7 +115,9 @@ func (v *validator) key(k *Key, path *field.Path) {
 	if k.KMS != "" {
 		v.textIfAny(k.KMS, path.Child("kms"), maxURI)
 		v.rule(keyService.MatchString(k.KMS), path.Child("kms"), k.KMS,
-			"a key service's reference begins with awskms://, azurekms://, gcpkms:// or hashivault://")
+			"a key service's reference begins with awskms://, azurekms://, gcpkms://, hashivault:// or k8s://")
+		v.rule(!strings.HasPrefix(k.KMS, "k8s://") || keySecret.MatchString(k.KMS), path.Child("kms"), k.KMS,
+			"write the Secret as k8s://NAMESPACE/NAME")
 	}
 }
 

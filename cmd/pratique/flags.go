@@ -6,6 +6,7 @@ package main
 import (
 	"cmp"
 	"crypto/x509"
+	"errors"
 	"fmt"
 	"net/netip"
 	"net/url"
@@ -14,6 +15,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 	"k8s.io/apimachinery/pkg/util/validation"
 
@@ -149,8 +151,9 @@ func parseCIDRs(flag string, texts []string) ([]netip.Prefix, error) {
 
 // policyFlags are what holds for all rules.
 type policyFlags struct {
-	server    policy.Server
-	namespace string
+	server      policy.Server
+	namespace   string
+	trustedRoot string
 }
 
 func (f *policyFlags) register(flags *pflag.FlagSet) {
@@ -160,11 +163,21 @@ func (f *policyFlags) register(flags *pflag.FlagSet) {
 		"what happens to images that no rule covers")
 	flags.Var(newChoice(&f.server.Pin, policy.PinMatched, policy.PinAll, policy.PinNever), "pin",
 		"which images of Pods get a digest; Never leaves it to another webhook")
-	flags.StringVar(&f.namespace, "namespace", "pratique-system", "Pratique's own `namespace`: the Secrets that ImageConfigs name are there")
+	flags.StringVar(&f.namespace, "namespace", "pratique-system", "Pratique's own `namespace`: the Secrets and ConfigMaps that ImageConfigs name are there")
+	flags.StringVar(&f.trustedRoot, trustedRootFlag, "",
+		"`file` with a Sigstore trusted root (trusted_root.json), reloaded on change, for ImageConfigs that name none; without one, the public Sigstore's, fetched once a rule needs it")
 }
 
-// check refuses a namespace that cannot be: an empty one would mean all.
-func (f *policyFlags) check() error { return checkNamespace("--namespace", f.namespace) }
+const trustedRootFlag = "trusted-root"
+
+// check refuses a namespace that cannot be: an empty one would mean all. And no
+// file is not the public trust root.
+func (f *policyFlags) check(c *cobra.Command) error {
+	if f.trustedRoot == "" && c.Flags().Changed(trustedRootFlag) {
+		return errors.New("reading --trusted-root: it names no file")
+	}
+	return checkNamespace("--namespace", f.namespace)
+}
 
 func checkNamespace(flag, name string) error {
 	if len(validation.IsDNS1123Label(name)) > 0 {

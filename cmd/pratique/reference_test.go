@@ -23,6 +23,9 @@ func TestReference(t *testing.T) {
 	help, _, _ := call(t, "--help")
 	describe(&want, "pratique", help)
 	for _, c := range newRoot().Commands() {
+		if c.Hidden {
+			continue
+		}
 		var help bytes.Buffer
 		c.InitDefaultHelpFlag()
 		c.SetOut(&help)

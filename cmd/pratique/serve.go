@@ -72,7 +72,7 @@ to; or, with --policies, those in the files of a folder, without any cluster.`,
 	f.registryFlags.register(flags)
 	f.policyFlags.register(flags)
 	flags.StringVar(&f.config, "config", "", "YAML `file` of flags (by their names) and of rows for the catalog; the command line wins")
-	flags.StringVar(&f.policies, "policies", "", "`folder` (or file) of ImageConfigs, Secrets, Namespaces and ServiceAccounts, instead of a cluster")
+	flags.StringVar(&f.policies, "policies", "", "`folder` (or file) of ImageConfigs, Secrets, ConfigMaps, Namespaces and ServiceAccounts, instead of a cluster")
 	flags.StringVar(&f.listen.BindAddress, "bind-address", ":9443", "`address` of the webhook")
 	flags.StringVar(&f.listen.CertDir, "cert-dir", "", "`folder` with tls.crt and tls.key, reloaded on change; without one, a self-signed certificate")
 	flags.StringVar(&f.listen.ClientCAFile, "client-ca-file", "",
@@ -98,7 +98,7 @@ func (f *serveFlags) check(c *cobra.Command) error {
 	case f.staleTags < 0:
 		return fmt.Errorf("reading --stale-tags: %s is negative", f.staleTags)
 	}
-	return errors.Join(f.checkClients(c), f.checkInject(), f.policyFlags.check(), checkNamespace("--crossplane-namespace", f.crossplaneNamespace))
+	return errors.Join(f.checkClients(c), f.checkInject(), f.policyFlags.check(c), checkNamespace("--crossplane-namespace", f.crossplaneNamespace))
 }
 
 // checkInject refuses what is no list of namespaces.
@@ -150,6 +150,7 @@ func (f *serveFlags) run(ctx context.Context) error {
 	settings := settings{
 		registry: registryOptions, server: f.policyFlags.server, namespace: f.namespace, clouds: f.clouds,
 		cache: cache.Options{StaleFor: cmp.Or(f.staleTags, -1)}, pathsFlag: "--policies", writes: true, injectInto: f.injectNamespaces,
+		trustedRoot: f.trustedRoot,
 	}
 	if f.policies != "" {
 		settings.paths = []string{f.policies}
@@ -158,6 +159,7 @@ func (f *serveFlags) run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	defer parts.close()
 	handler, err := f.handler(parts, catalog, log)
 	if err != nil {
 		return err

@@ -18,7 +18,6 @@ import (
 	"github.com/go-logr/logr"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/spf13/cobra"
-	"golang.org/x/term"
 	"k8s.io/apimachinery/pkg/util/validation"
 
 	"github.com/pratique-dev/pratique/policy"
@@ -83,7 +82,7 @@ an ImageConfig makes the images that it selects Inconclusive: 3.`,
 	f.registryFlags.register(flags)
 	f.policyFlags.register(flags)
 	f.output.register(flags)
-	flags.StringSliceVarP(&f.files, "file", "f", nil, "`file` or folder of ImageConfigs, Secrets, Namespaces and ServiceAccounts, instead of the cluster")
+	flags.StringSliceVarP(&f.files, "file", "f", nil, "`file` or folder of ImageConfigs, Secrets, ConfigMaps, Namespaces and ServiceAccounts, instead of the cluster")
 	flags.BoolVar(&f.cluster, "cluster", false, "take the rules from the cluster, as without -f")
 	flags.StringVarP(&f.in, "for-namespace", "n", "", "examine as for an object in this `namespace`; without it, as for one that has none")
 	flags.StringSliceVar(&f.pullSecret, "pull-secret", nil, "`names` of pull secrets in that namespace")
@@ -109,7 +108,7 @@ func (f *verifyFlags) check(c *cobra.Command) error {
 	case f.account != "" && f.in == "":
 		return errors.New("--service-account needs -n, the namespace that it is in")
 	}
-	return errors.Join(f.policyFlags.check(), f.checkNames())
+	return errors.Join(f.policyFlags.check(c), f.checkNames())
 }
 
 func (f *verifyFlags) checkNames() error {
@@ -138,21 +137,22 @@ func (f *verifyFlags) run(c *cobra.Command, images []string) error {
 	}
 	parts, err := wire(ctx, settings{
 		registry: options, server: f.policyFlags.server, namespace: f.namespace, clouds: f.clouds,
-		paths: f.files, pathsFlag: "-f",
+		paths: f.files, pathsFlag: "-f", trustedRoot: f.trustedRoot,
 	}, prometheus.NewRegistry())
 	if err != nil {
 		return err
 	}
-	if len(f.files) == 0 {
-		err = parts.rules.await(ctx)
-	} else if parts.rules.imageConfigs == 0 {
+	defer parts.close()
+	if len(f.files) > 0 && parts.rules.imageConfigs == 0 {
 		// Everything would be skipped: that is not what was asked.
-		err = fmt.Errorf("no ImageConfig in %s", strings.Join(f.files, ", "))
+		return fmt.Errorf("no ImageConfig in %s", strings.Join(f.files, ", "))
 	}
-	if err != nil {
+	if err := parts.rules.await(ctx); err != nil {
 		return err
 	}
-	decisions := parts.decider.Decide(ctx, f.question(ctx, parts.rules, images))
+	decisions := parts.rules.settled(ctx, c.ErrOrStderr(), func() []policy.Decision {
+		return parts.decider.Decide(ctx, f.question(ctx, parts.rules, images))
+	})
 	if f.output == outputText {
 		printText(c.OutOrStdout(), images, decisions)
 	} else if err := printJSON(c.OutOrStdout(), images, decisions); err != nil {
@@ -310,8 +310,7 @@ func printable(s string) string {
 
 // painter colours outcomes on a terminal, and only there.
 func painter(w io.Writer) func(policy.Outcome) string {
-	file, ok := w.(*os.File)
-	if !ok || !term.IsTerminal(int(file.Fd())) || os.Getenv("NO_COLOR") != "" {
+	if !isTerminal(w) || os.Getenv("NO_COLOR") != "" {
 		return policy.Outcome.String
 	}
 	const green, red, yellow, reset = "\x1b[32m", "\x1b[31m", "\x1b[33m", "\x1b[0m"

@@ -30,6 +30,7 @@ import (
 	"github.com/pratique-dev/pratique/internal/pullsecret"
 	"github.com/pratique-dev/pratique/policy"
 	"github.com/pratique-dev/pratique/policy/cache"
+	"github.com/pratique-dev/pratique/policy/cosign"
 	"github.com/pratique-dev/pratique/policy/source"
 	"github.com/pratique-dev/pratique/registry"
 	"github.com/pratique-dev/pratique/registry/cloud"
@@ -52,6 +53,10 @@ type rules struct {
 	// refused gets what the API server does not let us read. A server goes on
 	// asking, a command need not.
 	refused <-chan error
+	// again has them compiled again, pending names those that wait for what is
+	// being fetched.
+	again   func()
+	pending func() []string
 	// imageConfigs is how many the files held when they were first read.
 	imageConfigs int
 }
@@ -71,6 +76,8 @@ type parts struct {
 	decider *policy.Decider
 	rules   rules
 	metrics *metrics.Metrics
+	// close ends what is left running once nobody asks the decider any more.
+	close func()
 }
 
 // settings is what parts are made by.
@@ -86,6 +93,9 @@ type settings struct {
 	// pathsFlag is the flag that names them.
 	paths     []string
 	pathsFlag string
+	// trustedRoot is the file of the trust root for rules that name none; "" means
+	// the public one.
+	trustedRoot string
 	// injectInto names the namespaces whose Pods may be given pull secrets.
 	injectInto []string
 	// writes says that this process stands for election, and writes statuses
@@ -122,7 +132,13 @@ func wire(ctx context.Context, s settings, registerer prometheus.Registerer) (*p
 	}
 	p.metrics.Sizes(cached.Sizes)
 	p.decider = &policy.Decider{Server: s.server, Resolver: cached, Engine: cached}
-	compiler := source.Compiler{Signatures: client, InjectInto: s.injectInto}
+	compiler := source.Compiler{Cosign: cosign.Options{Source: client}, InjectInto: s.injectInto}
+	fetched, err := newFetched(s)
+	if err != nil {
+		return nil, err
+	}
+	fetched.into(ctx, &compiler)
+	p.close = fetched.evaluator.Close
 	var clouds *cloud.Keychain
 	if s.clouds {
 		if clouds, err = cloud.New(ctx); err != nil {
@@ -135,8 +151,13 @@ func wire(ctx context.Context, s settings, registerer prometheus.Registerer) (*p
 	} else {
 		p.rules, err = clusterRules(ctx, config, compiler, s)
 	}
+	if err != nil {
+		p.close()
+		return nil, err
+	}
 	p.rules.clouds = clouds
-	return p, err
+	p.rules.run = fetched.beside(p.rules)
+	return p, nil
 }
 
 func fileRules(compiler source.Compiler, s settings) (rules, error) {
@@ -146,6 +167,7 @@ func fileRules(compiler source.Compiler, s settings) (rules, error) {
 	}
 	return rules{
 		Surroundings: files, run: files.Watch, ready: func() error { return nil }, imageConfigs: len(files.Compiled()),
+		again: files.Again, pending: files.Pending,
 	}, nil
 }
 
@@ -196,7 +218,10 @@ func clusterRules(ctx context.Context, config *rest.Config, compiler source.Comp
 		}
 		return group.Wait()
 	}
-	return rules{Surroundings: cluster, run: run, ready: cluster.Ready, refused: refused}, nil
+	return rules{
+		Surroundings: cluster, run: run, ready: cluster.Ready, refused: refused,
+		again: cluster.Again, pending: cluster.Pending,
+	}, nil
 }
 
 // refusals passes on what the API server refuses, and logs the rest as usual.

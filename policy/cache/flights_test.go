@@ -323,7 +323,7 @@ func TestOneFlightToRegistry(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		verifier, err := cosign.New(client, []cosign.Authority{{Name: "release", Key: []byte(key.PublicPEM())}})
+		verifier, err := cosign.New(cosign.Options{Source: client}, []cosign.Authority{{Name: "release", Keys: [][]byte{[]byte(key.PublicPEM())}}})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -20,14 +20,20 @@ func (c *Cache) Resolve(ctx context.Context, image policy.Image) (policy.Resolut
 		return policy.Resolution{}, err
 	}
 	key := tagKey{image.Reference.Tagged(), identity}
-	held, ok, fresh := c.tag(key)
-	if fresh {
+	if held, fresh := c.tag(key); fresh {
 		return policy.Resolution{Digest: held.digest}, nil
 	}
-	resolution, shared, err := c.tagFlights.do(ctx, question{fmt.Sprintf("%q", key), asker{image.Reference.Host(), identity}},
+	return c.resolve(ctx, image, key)
+}
+
+// resolve finds what a tag names of which nothing fresh is held. It stands apart
+// so that those who find it held pay nothing for what it keeps of the image.
+func (c *Cache) resolve(ctx context.Context, image policy.Image, key tagKey) (policy.Resolution, error) {
+	held, ok := c.tags.GetIfPresent(key)
+	resolution, shared, err := c.tagFlights.do(ctx, question{fmt.Sprintf("%q", key), asker{image.Reference.Host(), key.identity}},
 		func(ctx context.Context) (policy.Resolution, error) {
 			// Another flight may have landed since it was looked for.
-			if held, _, fresh := c.tag(key); fresh {
+			if held, fresh := c.tag(key); fresh {
 				return policy.Resolution{Digest: held.digest}, nil
 			}
 			c.options.Observe(NameTags, Miss)
@@ -51,13 +57,12 @@ func (c *Cache) Resolve(ctx context.Context, image policy.Image) (policy.Resolut
 	return policy.Resolution{Digest: held.digest, Stale: true}, nil
 }
 
-// tag returns what is held for a key, if anything is, and whether it is fresh,
-// which counts as a hit.
-func (c *Cache) tag(key tagKey) (held tagEntry, ok, fresh bool) {
-	held, ok = c.tags.GetIfPresent(key)
+// tag returns what is held for a key, if it is fresh, which counts as a hit.
+func (c *Cache) tag(key tagKey) (held tagEntry, fresh bool) {
+	held, ok := c.tags.GetIfPresent(key)
 	fresh = ok && c.options.Now().Before(held.resolved.Add(tagFor))
 	if fresh {
 		c.options.Observe(NameTags, Hit)
 	}
-	return held, ok, fresh
+	return held, fresh
 }

@@ -27,6 +27,12 @@ func (c *Cache) Verify(ctx context.Context, rule *policy.Rule, image policy.Imag
 	if verdict, ok := hit(c, c.accepted, key); ok {
 		return verdict
 	}
+	return c.examine(ctx, rule, image, key)
+}
+
+// examine finds a verdict that is not held for everybody. It stands apart so that
+// those who find one that is pay nothing for what it keeps of the image.
+func (c *Cache) examine(ctx context.Context, rule *policy.Rule, image policy.Image, key verdictKey) policy.Verdict {
 	identity, err := c.identifier.Identify(ctx, image)
 	if err != nil {
 		return policy.VerdictOf(err)

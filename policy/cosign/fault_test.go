@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/pratique-dev/pratique/policy"
+	"github.com/pratique-dev/pratique/policy/cosign"
 	"github.com/pratique-dev/pratique/registry"
 	"github.com/pratique-dev/pratique/registry/registrytest"
 )
@@ -227,30 +228,39 @@ func (p panics) Signatures(ctx context.Context, image policy.Image) iter.Seq2[re
 	return p.Client.Signatures(ctx, image)
 }
 
-func (p panics) Bundles(ctx context.Context, image policy.Image) iter.Seq2[[]byte, error] {
+func (p panics) Attestations(ctx context.Context, image policy.Image) iter.Seq2[registry.Signature, error] {
+	if p.in == "Attestations" {
+		panic(p.value)
+	}
+	return p.Client.Attestations(ctx, image)
+}
+
+func (p panics) Bundles(ctx context.Context, image policy.Image, attestations bool) iter.Seq2[[]byte, error] {
 	if p.in == "Bundles" {
 		panic(p.value)
 	}
-	return p.Client.Bundles(ctx, image)
+	return p.Client.Bundles(ctx, image, attestations)
 }
 
-func (p panics) Recheck(ctx context.Context, image policy.Image) iter.Seq2[[]byte, error] {
+func (p panics) Recheck(ctx context.Context, image policy.Image, attestations bool) iter.Seq2[[]byte, error] {
 	if p.in == "Recheck" {
 		panic(p.value)
 	}
-	return p.Client.Recheck(ctx, image)
+	return p.Client.Recheck(ctx, image, attestations)
 }
 
 func TestPanic(t *testing.T) {
 	key := registrytest.NewKey(t, registrytest.ECDSAP256)
-	for _, in := range []string{"Signatures", "Bundles", "Recheck"} {
+	for _, in := range []string{"Signatures", "Attestations", "Bundles", "Recheck"} {
 		for name, value := range map[string]any{
 			"text": "boom", "several lines": "a\r\nb\x1b[2J", "nothing": context.Canceled, "long": string(make([]byte, 1<<20)),
 		} {
 			t.Run(in+" "+name, func(t *testing.T) {
 				r := registrytest.New(t)
 				image := r.PushImage(t, "acme/app:v1")
-				v := newVerifier(t, panics{newClient(t, r), in, value}, by("", key))
+				attesting := by("", key)
+				attesting.Attestations = []cosign.Attestation{{Name: "s", PredicateType: sbom}}
+				v := newVerifier(t, panics{newClient(t, r), in, value}, by("", key), attesting)
 				want{policy.Inconclusive, policy.ReasonInternal, "failed unexpectedly"}.check(t, v.Verify(t.Context(), asked(t, image)))
 			})
 		}

@@ -50,51 +50,51 @@ func TestBadKeys(t *testing.T) {
 		says      string
 	}{
 		"empty":               {cosign.Authority{}, "neither key nor static"},
-		"key of no bytes":     {cosign.Authority{Key: []byte{}}, "neither key nor static"},
-		"key and static":      {cosign.Authority{Key: []byte(good.PublicPEM()), Static: cosign.StaticPass}, "exclude each other"},
-		"key and static fail": {cosign.Authority{Key: []byte(good.PublicPEM()), Static: cosign.StaticFail}, "exclude each other"},
+		"key of no bytes":     {cosign.Authority{Keys: [][]byte{{}}}, noKey},
+		"key and static":      {cosign.Authority{Keys: [][]byte{[]byte(good.PublicPEM())}, Static: cosign.StaticPass}, "exclude each other"},
+		"key and static fail": {cosign.Authority{Keys: [][]byte{[]byte(good.PublicPEM())}, Static: cosign.StaticFail}, "exclude each other"},
 		"static unknown":      {cosign.Authority{Static: "Pass"}, "neither key nor static"},
 		"annotations alone":   {cosign.Authority{Annotations: map[string]string{"a": "b"}}, "neither key nor static"},
-		"words":               {cosign.Authority{Key: []byte("cosign.pub")}, noKey},
-		"white space":         {cosign.Authority{Key: []byte(" \n")}, noKey},
-		"DER":                 {cosign.Authority{Key: block.Bytes}, noKey},
-		"cut short":           {cosign.Authority{Key: []byte(good.PublicPEM()[:100])}, noKey},
-		"PEM of garbage":      {cosign.Authority{Key: pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: []byte("x")})}, noKey},
-		"PEM of nothing":      {cosign.Authority{Key: pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY"})}, noKey},
-		"another type":        {cosign.Authority{Key: pem.EncodeToMemory(&pem.Block{Type: "X509 CRL", Bytes: block.Bytes})}, noKey},
-		"private key":         {cosign.Authority{Key: []byte(good.PrivatePEM())}, noKey},
-		"RSA of 1024 bits":    {cosign.Authority{Key: []byte(publicPEM(t, small.Public()))}, "1024 bits: at least 2048"},
-		"P-224":               {cosign.Authority{Key: []byte(publicPEM(t, p224.Public()))}, "curve P-224"},
-		"X25519":              {cosign.Authority{Key: []byte(publicPEM(t, x25519.Public()))}, "use ECDSA, RSA or Ed25519"},
-		"unknown hash":        {cosign.Authority{Key: []byte(good.PublicPEM()), Hash: crypto.Hash(99)}, "hash"},
-		"weak hash":           {cosign.Authority{Key: []byte(good.PublicPEM()), Hash: crypto.MD5}, "hash"},
-		"SHA-224 with RSA":    {cosign.Authority{Key: []byte(registrytest.NewKey(t, registrytest.RSA2048).PublicPEM()), Hash: crypto.SHA224}, "hash"},
+		"words":               {cosign.Authority{Keys: [][]byte{[]byte("cosign.pub")}}, noKey},
+		"white space":         {cosign.Authority{Keys: [][]byte{[]byte(" \n")}}, noKey},
+		"DER":                 {cosign.Authority{Keys: [][]byte{block.Bytes}}, noKey},
+		"cut short":           {cosign.Authority{Keys: [][]byte{[]byte(good.PublicPEM()[:100])}}, noKey},
+		"PEM of garbage":      {cosign.Authority{Keys: [][]byte{pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: []byte("x")})}}, noKey},
+		"PEM of nothing":      {cosign.Authority{Keys: [][]byte{pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY"})}}, noKey},
+		"another type":        {cosign.Authority{Keys: [][]byte{pem.EncodeToMemory(&pem.Block{Type: "X509 CRL", Bytes: block.Bytes})}}, noKey},
+		"private key":         {cosign.Authority{Keys: [][]byte{[]byte(good.PrivatePEM())}}, noKey},
+		"RSA of 1024 bits":    {cosign.Authority{Keys: [][]byte{[]byte(publicPEM(t, small.Public()))}}, "1024 bits: at least 2048"},
+		"P-224":               {cosign.Authority{Keys: [][]byte{[]byte(publicPEM(t, p224.Public()))}}, "curve P-224"},
+		"X25519":              {cosign.Authority{Keys: [][]byte{[]byte(publicPEM(t, x25519.Public()))}}, "use ECDSA, RSA or Ed25519"},
+		"unknown hash":        {cosign.Authority{Keys: [][]byte{[]byte(good.PublicPEM())}, Hash: crypto.Hash(99)}, "hash"},
+		"weak hash":           {cosign.Authority{Keys: [][]byte{[]byte(good.PublicPEM())}, Hash: crypto.MD5}, "hash"},
+		"SHA-224 with RSA":    {cosign.Authority{Keys: [][]byte{[]byte(registrytest.NewKey(t, registrytest.RSA2048).PublicPEM())}, Hash: crypto.SHA224}, "hash"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			authority := test.authority
 			authority.Name = "release"
 			// A good one beside it does not hide it.
 			for _, list := range [][]cosign.Authority{{authority}, {by("good", good), authority}, {authority, by("good", good)}} {
-				v, err := cosign.New(nil, list)
+				v, err := cosign.New(cosign.Options{}, list)
 				if err == nil || v != nil {
 					t.Fatalf("New = %v, %v; want an error alone", v, err)
 				}
 				if !strings.Contains(err.Error(), test.says) || !strings.Contains(err.Error(), `authority "release"`) {
 					t.Errorf("error = %q, want the authority and %q in it", err, test.says)
 				}
-				if len(test.authority.Key) > 10 && strings.Contains(err.Error(), string(test.authority.Key[:10])) {
+				if len(test.authority.Keys) > 0 && len(test.authority.Keys[0]) > 10 && strings.Contains(err.Error(), string(test.authority.Keys[0][:10])) {
 					t.Errorf("error = %q, want nothing of the key in it", err)
 				}
 			}
 		})
 	}
 	t.Run("no authorities", func(t *testing.T) {
-		if v, err := cosign.New(nil, nil); err == nil || v != nil {
+		if v, err := cosign.New(cosign.Options{}, nil); err == nil || v != nil {
 			t.Errorf("New = %v, %v; want an error alone", v, err)
 		}
 	})
 	t.Run("a nameless one is called by its place", func(t *testing.T) {
-		_, err := cosign.New(nil, []cosign.Authority{by("", good), {Key: []byte("x")}})
+		_, err := cosign.New(cosign.Options{}, []cosign.Authority{by("", good), {Keys: [][]byte{[]byte("x")}}})
 		if err == nil || !strings.Contains(err.Error(), `authority "1"`) {
 			t.Errorf("error = %v, want the place", err)
 		}
@@ -115,7 +115,7 @@ func TestKeyFiles(t *testing.T) {
 		"CR LF":          strings.ReplaceAll(key.PublicPEM(), "\n", "\r\n"),
 	} {
 		t.Run(name, func(t *testing.T) {
-			accepted("").check(t, verdict(t, r, image, cosign.Authority{Key: []byte(written)}))
+			accepted("").check(t, verdict(t, r, image, cosign.Authority{Keys: [][]byte{[]byte(written)}}))
 		})
 	}
 }

@@ -61,7 +61,7 @@ func asked(t *testing.T, image registrytest.Image) policy.Image {
 
 // by is an authority with a key and annotations written "key=value".
 func by(name string, key *registrytest.Key, annotations ...string) cosign.Authority {
-	a := cosign.Authority{Name: name, Key: []byte(key.PublicPEM())}
+	a := cosign.Authority{Name: name, Keys: [][]byte{[]byte(key.PublicPEM())}}
 	for _, annotation := range annotations {
 		if a.Annotations == nil {
 			a.Annotations = map[string]string{}
@@ -74,7 +74,7 @@ func by(name string, key *registrytest.Key, annotations ...string) cosign.Author
 
 func newVerifier(t *testing.T, source cosign.Source, authorities ...cosign.Authority) *cosign.Verifier {
 	t.Helper()
-	v, err := cosign.New(source, authorities)
+	v, err := cosign.New(cosign.Options{Source: source}, authorities)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -54,24 +54,25 @@ type Cluster struct {
 	direct    client.Reader // past the cache, for what may not be watched
 	secrets   *otter.Cache[objectKey, pullSecret]
 	accounts  *otter.Cache[objectKey, account]
+	foreign   foreign
+	refresh   *time.Timer // when foreign Secrets are read again; Start's own
 	changed   chan struct{}
 	told      chan struct{}
 	compiled  atomic.Pointer[[]Compiled]
 	statuses  *statuses
 }
 
-// Pratique's own Secrets are watched: pull secrets, keys and certificates that
-// ImageConfigs name.
+// Pratique's own Secrets and ConfigMaps are watched: pull secrets, keys,
+// certificates, trust roots and policies that ImageConfigs name.
 //
-// +kubebuilder:rbac:groups="",resources=secrets,verbs=list;watch,namespace=pratique-system
+// +kubebuilder:rbac:groups="",resources=secrets;configmaps,verbs=list;watch,namespace=pratique-system
 
 // CacheOptions narrows what a manager's cache watches to what Cluster needs:
-// Secrets of Pratique's own namespace only.
+// Secrets and ConfigMaps of Pratique's own namespace only.
 func CacheOptions(namespace string) cache.Options {
+	own := cache.ByObject{Namespaces: map[string]cache.Config{namespace: {}}}
 	return cache.Options{
-		ByObject: map[client.Object]cache.ByObject{
-			&corev1.Secret{}: {Namespaces: map[string]cache.Config{namespace: {}}},
-		},
+		ByObject:         map[client.Object]cache.ByObject{&corev1.Secret{}: own, &corev1.ConfigMap{}: own},
 		DefaultTransform: cache.TransformStripManagedFields(),
 	}
 }
@@ -113,7 +114,7 @@ func NewCluster(ctx context.Context, m manager.Manager, o ClusterOptions) (*Clus
 	if err != nil {
 		return nil, fmt.Errorf("making the cache of ServiceAccounts: %w", err)
 	}
-	o.Compiler.cluster, o.Compiler.namespace = true, o.Namespace
+	o.Compiler.cluster, o.Compiler.namespace, o.Compiler.Check = true, o.Namespace, remembered(o.Compiler.Check)
 	c := &Cluster{
 		compiler: o.Compiler, namespace: o.Namespace,
 		cache: m.GetCache(), direct: m.GetAPIReader(), secrets: secrets, accounts: accounts,
@@ -125,7 +126,10 @@ func NewCluster(ctx context.Context, m manager.Manager, o ClusterOptions) (*Clus
 		what   string
 		object client.Object
 		differ func(before, after metav1.Object) bool
-	}{{"ImageConfigs", imageConfig(), respecified}, {"Secrets", &corev1.Secret{}, rewritten}} {
+	}{
+		{"ImageConfigs", imageConfig(), respecified}, {"Secrets", &corev1.Secret{}, rewritten},
+		{"ConfigMaps", &corev1.ConfigMap{}, rewritten},
+	} {
 		informer, err := c.cache.GetInformer(ctx, watched.object, cache.BlockUntilSynced(false))
 		if meta.IsNoMatchError(err) {
 			return nil, fmt.Errorf("watching %s: %w; hint: kubectl apply -f deploy/crds", watched.what, err)
@@ -183,8 +187,20 @@ func handler(differ func(before, after metav1.Object) bool, act func()) toolscac
 	}
 }
 
+// Again has the rules compiled again: something that they rest on and that the API
+// server does not tell of changed.
+func (c *Cluster) Again() { c.again() }
+
 // again asks for a new compilation.
 func (c *Cluster) again() { signal(c.changed) }
+
+// Pending names the rules that wait for what is being fetched.
+func (c *Cluster) Pending() []string {
+	if compiled := c.compiled.Load(); compiled != nil {
+		return pending(*compiled)
+	}
+	return nil
+}
 
 // tell tells whoever keeps copies of pull secrets to look again.
 func (c *Cluster) tell() { signal(c.told) }
@@ -248,18 +264,14 @@ func (c *Cluster) compile(ctx context.Context) error {
 		return fmt.Errorf("listing ImageConfigs: %w", err)
 	}
 	compiled := make([]Compiled, 0, len(list.Items))
-	unread := false
-	secrets := func(name string) (*corev1.Secret, error) {
-		secret, err := c.ownSecret(ctx, name)
-		unread = unread || err != nil
-		return secret, err
-	}
+	objects, done := c.look(ctx)
+	defer done()
 	for i := range list.Items {
 		raw, err := list.Items[i].MarshalJSON()
 		if err != nil {
 			return fmt.Errorf("reading ImageConfig %q: %w", list.Items[i].GetName(), err)
 		}
-		one, err := c.compiler.Compile(raw, secrets)
+		one, err := c.compiler.Compile(raw, objects)
 		if err != nil {
 			return fmt.Errorf("reading ImageConfig %q: %w", list.Items[i].GetName(), err)
 		}
@@ -271,17 +283,83 @@ func (c *Cluster) compile(ctx context.Context) error {
 	c.set.Store(policy.NewSet(rulesOf(compiled)))
 	c.statuses.publish(compiled)
 	c.tell()
-	if unread {
-		time.AfterFunc(retryAfter, c.again)
+	if retry(compiled) {
+		time.AfterFunc(compileAgain, c.again)
 	}
 	return nil
+}
+
+// look finds what ImageConfigs name, for one compilation. After it done has to be
+// called, which sees to it that what could not be read, or is not watched, is
+// read again.
+func (c *Cluster) look(ctx context.Context) (objects Objects, done func()) {
+	unread := false
+	outside := c.foreign.look(c.foreignSecret)
+	bounded, cancel := context.WithTimeout(ctx, foreignTime)
+	objects = Objects{
+		Secret: func(namespace, name string) (secret *corev1.Secret, err error) {
+			if namespace == c.namespace {
+				secret, err = c.ownSecret(ctx, name)
+			} else {
+				secret, err = outside.secret(bounded, objectKey{namespace, name})
+			}
+			unread = unread || err != nil
+			return secret, err
+		},
+		ConfigMap: func(namespace, name string) (*corev1.ConfigMap, error) {
+			object, err := c.watchedConfigMap(ctx, objectKey{namespace, name})
+			unread = unread || err != nil
+			return object, err
+		},
+	}
+	return objects, func() {
+		cancel()
+		if unread {
+			time.AfterFunc(retryAfter, c.again)
+		}
+		c.readAgain(outside.done())
+	}
+}
+
+// readAgain has the rules compiled again in time for Secrets that are not watched.
+func (c *Cluster) readAgain(needed bool) {
+	switch {
+	case !needed:
+	case c.refresh == nil:
+		c.refresh = time.AfterFunc(readAgain, c.again)
+	default:
+		c.refresh.Reset(readAgain)
+	}
+}
+
+// watchedConfigMap reads a ConfigMap from the cache; nil if there is none.
+func (c *Cluster) watchedConfigMap(ctx context.Context, key objectKey) (*corev1.ConfigMap, error) {
+	object := &corev1.ConfigMap{}
+	err := c.cache.Get(ctx, client.ObjectKey{Namespace: key.namespace, Name: key.name}, object, client.UnsafeDisableDeepCopy)
+	if apierrors.IsNotFound(err) {
+		return nil, nil //nolint:nilnil // Objects documents nil as absent
+	}
+	if err != nil {
+		return nil, fmt.Errorf("reading the cache: %w", err)
+	}
+	return object, nil
+}
+
+// foreignSecret asks for a Secret in any namespace; nil if there is none.
+func (c *Cluster) foreignSecret(ctx context.Context, key objectKey) (*corev1.Secret, error) {
+	secret := &corev1.Secret{}
+	found, err := c.ask(ctx, key, secret)
+	if err != nil || !found {
+		return nil, err
+	}
+	return secret, nil
 }
 
 func (c *Cluster) ownSecret(ctx context.Context, name string) (*corev1.Secret, error) {
 	secret := &corev1.Secret{}
 	err := c.cache.Get(ctx, client.ObjectKey{Namespace: c.namespace, Name: name}, secret)
 	if apierrors.IsNotFound(err) {
-		return nil, nil //nolint:nilnil // Secrets documents nil as absent
+		return nil, nil //nolint:nilnil // Objects documents nil as absent
 	}
 	if err != nil {
 		return nil, fmt.Errorf("reading the cache: %w", err)

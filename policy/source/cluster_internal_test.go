@@ -34,6 +34,7 @@ type apiServer struct {
 
 	configs     []unstructured.Unstructured
 	secrets     map[client.ObjectKey]*corev1.Secret
+	configMaps  map[client.ObjectKey]*corev1.ConfigMap
 	accounts    map[client.ObjectKey]*corev1.ServiceAccount
 	away        atomic.Bool // does not answer
 	awayGets    atomic.Bool // does not answer about one object
@@ -62,6 +63,11 @@ func (a *apiServer) Get(_ context.Context, key client.ObjectKey, into client.Obj
 	case *corev1.Secret:
 		if secret, ok := a.secrets[key]; ok {
 			secret.DeepCopyInto(into)
+			return nil
+		}
+	case *corev1.ConfigMap:
+		if object, ok := a.configMaps[key]; ok {
+			object.DeepCopyInto(into)
 			return nil
 		}
 	case *corev1.ServiceAccount:

@@ -4,8 +4,6 @@
 package source
 
 import (
-	"crypto"
-	"crypto/sha256"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -19,6 +17,8 @@ import (
 	"github.com/pratique-dev/pratique/api/v1alpha1"
 	"github.com/pratique-dev/pratique/policy"
 	"github.com/pratique-dev/pratique/policy/cosign"
+	"github.com/pratique-dev/pratique/policy/language"
+	"github.com/pratique-dev/pratique/policy/trust"
 	"github.com/pratique-dev/pratique/reference"
 	"github.com/pratique-dev/pratique/registry/credential"
 )
@@ -28,9 +28,6 @@ const inForce = "compiled and in force"
 
 // maxType is how much of a Secret's type is repeated, in bytes.
 const maxType = 253
-
-// Secrets finds a Secret in Pratique's own namespace; nil if there is none.
-type Secrets func(name string) (*corev1.Secret, error)
 
 // Compiled is an ImageConfig made ready, or what is wrong with it.
 type Compiled struct {
@@ -42,6 +39,10 @@ type Compiled struct {
 	Ready   bool
 	Reason  string
 	Message string
+	// Pending says that it is not ready because what it rests on is being fetched.
+	Pending bool
+	// retry says that compiling it again may come to something else.
+	retry bool
 }
 
 // mistake is why an ImageConfig is not ready.
@@ -58,8 +59,8 @@ func wrong(reason, format string, args ...any) *mistake {
 
 // Compiler compiles ImageConfigs.
 type Compiler struct {
-	// Signatures is where the compiled rules look for signatures.
-	Signatures cosign.Source
+	// Cosign is what compiled rules verify with.
+	Cosign cosign.Options
 	// InjectInto names the namespaces whose Pods may be given pull secrets; AllNamespaces
 	// alone is all of them.
 	InjectInto []string
@@ -67,7 +68,17 @@ type Compiler struct {
 	// means that none is asked.
 	Clouds func(v1alpha1.CredentialProvider) credential.Config
 
-	// namespace is Pratique's own, for messages.
+	// Trust returns the trust root of authorities that name none, Keys the public
+	// key in PEM form that a key service has under a reference. Neither waits: an
+	// error says why there is none yet, and who waits is told by Again. Nil means
+	// that there are none.
+	Trust func() (*trust.Root, error)
+	Keys  func(reference string) ([]byte, error)
+	// Check reports why a policy cannot be evaluated. Nil means that none can. An
+	// error that is not the policy's own fault does not last: it is asked again.
+	Check func(language.Policy) error
+
+	// namespace is Pratique's own.
 	namespace string
 	// cluster says that kubectl shows the conditions of what is compiled.
 	cluster bool
@@ -76,13 +87,13 @@ type Compiler struct {
 // Compile compiles an ImageConfig, given as JSON. It returns an error only for
 // what is no ImageConfig at all; every mistake in one makes a rule that is not
 // ready, under which what it selects is Inconclusive.
-func (c Compiler) Compile(raw []byte, secrets Secrets) (Compiled, error) {
+func (c Compiler) Compile(raw []byte, objects Objects) (Compiled, error) {
 	config, err := v1alpha1.Decode(raw)
 	if config == nil {
 		return Compiled{}, err
 	}
 	compilation := &compilation{
-		compiler: c, config: config, secrets: secrets,
+		compiler: c, config: config, objects: objects,
 		rule: &policy.Rule{Kind: v1alpha1.KindImageConfig, Name: config.Name, Mode: policy.Enforce},
 	}
 	if err != nil {
@@ -117,13 +128,15 @@ func mayMatchMore(raw []byte) bool {
 type compilation struct {
 	compiler Compiler
 	config   *v1alpha1.ImageConfig
-	secrets  Secrets
+	objects  Objects
 	rule     *policy.Rule
 	// invalid is what keeps the ImageConfig from being read as it is meant.
 	invalid []error
 	// problems make the rule not ready. Those that are only about how images are
 	// pulled are kept apart: they hold nothing back.
 	problems, pullProblems []*mistake
+	// retry says that the compiler itself had trouble.
+	retry bool
 	// notes are what should be known of a rule that is ready.
 	notes []string
 }
@@ -185,13 +198,14 @@ func (c *compilation) withhold() {
 func (c *compilation) result() Compiled {
 	compiled := Compiled{
 		Rule: c.rule, Generation: c.config.Generation,
-		Ready: true, Reason: v1alpha1.ReasonCompiled, Message: inForce,
+		Ready: true, Reason: v1alpha1.ReasonCompiled, Message: inForce, retry: c.retry,
 	}
 	for _, note := range c.notes {
 		compiled.Message += "; " + note
 	}
 	if all := slices.Concat(c.problems, c.pullProblems); len(all) > 0 {
 		compiled.Ready, compiled.Reason, compiled.Message = false, all[0].reason, all[0].message
+		compiled.Pending = slices.ContainsFunc(all, func(m *mistake) bool { return m.reason == v1alpha1.ReasonPending })
 		if len(all) > 1 {
 			compiled.Message = fmt.Sprintf("%s (and %d more)", all[0].message, len(all)-1)
 		}
@@ -317,16 +331,9 @@ func (c *compilation) cloud(provider v1alpha1.CredentialProvider) {
 	c.rule.Authentication.Credentials = c.compiler.Clouds(provider)
 }
 
+// secret finds one of Pratique's own Secrets.
 func (c *compilation) secret(path, name string) (*corev1.Secret, *mistake) {
-	secret, err := c.secrets(name)
-	switch {
-	case err != nil:
-		return nil, wrong(v1alpha1.ReasonReadFailed, "%s: reading secret %q: %v", path, name, err)
-	case secret == nil:
-		return nil, wrong(v1alpha1.ReasonSecretNotFound, "%s: secret %q does not exist in Pratique's namespace %q (set by --namespace)",
-			path, name, c.compiler.namespace)
-	}
-	return secret, nil
+	return c.secretAt(entry{path: path, name: name})
 }
 
 // anotherType says so of a Secret. A type may be long, and the text is kept.
@@ -339,99 +346,4 @@ func parsePullSecret(secret *corev1.Secret) (credential.Config, error) {
 		return credential.Config{}, errors.New(anotherType(secret))
 	}
 	return credential.ParseSecret(string(secret.Type), secret.Data)
-}
-
-func (c *compilation) verification() {
-	var authorities []cosign.Authority
-	for i, a := range c.config.Spec.Verification.Cosign.Authorities {
-		authority, problem := c.authority(a, fmt.Sprintf("spec.verification.cosign.authorities[%d]", i))
-		if problem != nil {
-			c.problems = append(c.problems, problem)
-			continue
-		}
-		authorities = append(authorities, authority)
-	}
-	if len(c.problems) > 0 {
-		return
-	}
-	verifier, err := cosign.New(c.compiler.Signatures, authorities)
-	if err != nil {
-		c.problems = append(c.problems, wrong(v1alpha1.ReasonInvalid, "spec.verification.cosign: %v", err))
-		return
-	}
-	hash, err := hashOf(authorities)
-	if err != nil {
-		c.problems = append(c.problems, wrong(v1alpha1.ReasonInvalid, "spec.verification.cosign: %v", err))
-		return
-	}
-	c.rule.Verification = &policy.Verification{Engine: cosign.Engine, Fixed: verifier.Fixed(), Hash: hash}
-	if c.rule.Verification.Fixed == nil {
-		c.rule.Verification.Verifier = verifier
-	}
-}
-
-// hashOf identifies all that a verdict rests on: the authorities with their
-// key material. Maps are written in the order of their keys.
-func hashOf(authorities []cosign.Authority) ([sha256.Size]byte, error) {
-	text, err := json.Marshal(authorities)
-	if err != nil {
-		return [sha256.Size]byte{}, fmt.Errorf("hashing the authorities: %w", err)
-	}
-	return sha256.Sum256(append([]byte(cosign.Engine+"\n"), text...)), nil
-}
-
-// hashes are the functions that signatures by keys are made over.
-var hashes = map[v1alpha1.HashAlgorithm]crypto.Hash{
-	"":              crypto.SHA256,
-	v1alpha1.SHA224: crypto.SHA224,
-	v1alpha1.SHA256: crypto.SHA256,
-	v1alpha1.SHA384: crypto.SHA384,
-	v1alpha1.SHA512: crypto.SHA512,
-}
-
-func (c *compilation) authority(a v1alpha1.Authority, path string) (cosign.Authority, *mistake) {
-	authority := cosign.Authority{Name: a.Name, Annotations: a.Annotations}
-	switch {
-	case a.Static != nil:
-		authority.Static = cosign.Static(a.Static.Action)
-		return authority, nil
-	case a.Key == nil:
-		return authority, wrong(v1alpha1.ReasonInvalid, "%s: it has neither key nor static", path)
-	}
-	hash, ok := hashes[a.Key.HashAlgorithm]
-	if !ok {
-		return authority, wrong(v1alpha1.ReasonInvalid, "%s.key.hashAlgorithm: %q is unknown", path, a.Key.HashAlgorithm)
-	}
-	authority.Hash = hash
-	if a.Key.SecretRef == nil {
-		authority.Key = []byte(a.Key.Data)
-		return authority, c.usable(authority, v1alpha1.ReasonInvalid, path+".key.data")
-	}
-	path += ".key.secretRef"
-	name, key := string(a.Key.SecretRef.Name), string(a.Key.SecretRef.Key)
-	secret, problem := c.secret(path, name)
-	if problem != nil {
-		return authority, problem
-	}
-	data, ok := secret.Data[key]
-	if !ok {
-		return authority, wrong(v1alpha1.ReasonSecretInvalid, "%s: secret %q has no key %q", path, name, key)
-	}
-	authority.Key = data
-	return authority, c.usable(authority, v1alpha1.ReasonSecretInvalid, fmt.Sprintf("%s: secret %q, key %q", path, name, key))
-}
-
-// usable tries the authority by itself, so that a mistake names its place.
-func (c *compilation) usable(authority cosign.Authority, reason, place string) *mistake {
-	if _, err := cosign.New(c.compiler.Signatures, []cosign.Authority{authority}); err != nil {
-		return wrong(reason, "%s: %v", place, unwrapped(err))
-	}
-	return nil
-}
-
-func unwrapped(err error) error {
-	if inner := errors.Unwrap(err); inner != nil {
-		return inner
-	}
-	return err
 }

@@ -40,17 +40,21 @@ func (nothing) Signatures(context.Context, policy.Image) iter.Seq2[registry.Sign
 	return func(func(registry.Signature, error) bool) {}
 }
 
-func (nothing) Bundles(context.Context, policy.Image) iter.Seq2[[]byte, error] {
+func (nothing) Attestations(context.Context, policy.Image) iter.Seq2[registry.Signature, error] {
+	return func(func(registry.Signature, error) bool) {}
+}
+
+func (nothing) Bundles(context.Context, policy.Image, bool) iter.Seq2[[]byte, error] {
 	return func(func([]byte, error) bool) {}
 }
 
-func (nothing) Recheck(context.Context, policy.Image) iter.Seq2[[]byte, error] {
+func (nothing) Recheck(context.Context, policy.Image, bool) iter.Seq2[[]byte, error] {
 	return func(func([]byte, error) bool) {}
 }
 
 var _ cosign.Source = nothing{}
 
-var compiler = source.Compiler{Signatures: nothing{}}
+var compiler = source.Compiler{Cosign: cosign.Options{Source: nothing{}}}
 
 func publicPEM(tb testing.TB, key any) string {
 	tb.Helper()
@@ -164,12 +168,18 @@ func ownSecrets(tb testing.TB) map[string]*corev1.Secret {
 	}
 }
 
-func lookup(secrets map[string]*corev1.Secret) source.Secrets {
-	return func(name string) (*corev1.Secret, error) {
-		if name == "unreadable" {
-			return nil, errors.New("the API server is away")
-		}
-		return secrets[name], nil
+// lookup finds Secrets wherever they are, and no ConfigMap.
+func lookup(secrets map[string]*corev1.Secret) source.Objects {
+	return source.Objects{
+		Secret: func(_, name string) (*corev1.Secret, error) {
+			if name == "unreadable" {
+				return nil, errors.New("the API server is away")
+			}
+			return secrets[name], nil
+		},
+		ConfigMap: func(string, string) (*corev1.ConfigMap, error) {
+			return nil, nil //nolint:nilnil // there are none
+		},
 	}
 }
 

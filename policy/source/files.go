@@ -12,7 +12,6 @@ import (
 
 	"github.com/fsnotify/fsnotify"
 	"github.com/go-logr/logr"
-	corev1 "k8s.io/api/core/v1"
 
 	"github.com/pratique-dev/pratique/policy"
 	"github.com/pratique-dev/pratique/registry/credential"
@@ -27,8 +26,8 @@ const (
 )
 
 // Files reads rules from manifests: files, or folders of *.yaml, *.yml and
-// *.json, that hold ImageConfigs, Secrets, Namespaces and ServiceAccounts, one
-// by one or in a List. Other kinds that a folder may hold are passed over.
+// *.json, that hold ImageConfigs, Secrets, ConfigMaps, Namespaces and
+// ServiceAccounts, one by one or in a List. Other kinds that a folder may hold are passed over.
 type Files struct {
 	live
 
@@ -40,14 +39,15 @@ type Files struct {
 	tried     [sha256.Size]byte
 	manifests atomic.Pointer[manifests]
 	compiled  atomic.Pointer[[]Compiled]
+	changed   chan struct{}
 }
 
 // NewFiles reads manifests for the first time. It returns an error if a file
 // cannot be read or parsed; an ImageConfig with a mistake is not one: it is
 // kept as a rule that holds images back.
 func NewFiles(compiler Compiler, namespace string, paths ...string) (*Files, error) {
-	compiler.namespace = namespace
-	f := &Files{compiler: compiler, namespace: namespace, paths: paths}
+	compiler.namespace, compiler.Check = namespace, remembered(compiler.Check)
+	f := &Files{compiler: compiler, namespace: namespace, paths: paths, changed: make(chan struct{}, 1)}
 	_, err := f.reload()
 	return f, err
 }
@@ -76,12 +76,14 @@ func (f *Files) swap(files []file) error {
 	if err != nil {
 		return err
 	}
-	secrets := func(name string) (*corev1.Secret, error) {
-		return read.secrets[objectKey{f.namespace, name}], nil
-	}
+	return f.compile(read)
+}
+
+// compile puts manifests in force.
+func (f *Files) compile(read *manifests) error {
 	compiled := make([]Compiled, 0, len(read.configs))
 	for _, raw := range read.configs {
-		c, err := f.compiler.Compile(raw, secrets)
+		c, err := f.compiler.Compile(raw, read.objects())
 		if err != nil {
 			return err
 		}
@@ -92,8 +94,18 @@ func (f *Files) swap(files []file) error {
 	f.manifests.Store(read)
 	f.compiled.Store(&compiled)
 	f.set.Store(policy.NewSet(rulesOf(compiled)))
+	if retry(compiled) {
+		time.AfterFunc(compileAgain, f.Again)
+	}
 	return nil
 }
+
+// Again has the rules compiled again while Watch runs: something that they rest on
+// and that is in no file changed.
+func (f *Files) Again() { signal(f.changed) }
+
+// Pending names the rules that wait for what is being fetched.
+func (f *Files) Pending() []string { return pending(f.Compiled()) }
 
 // Namespace describes a namespace by its manifest. The labels of one that has
 // none are unknown.
@@ -140,6 +152,8 @@ func (f *Files) Watch(ctx context.Context) error {
 			drain(watcher.Events)
 		case err := <-watcher.Errors:
 			log.Error(err, "cannot watch, polling instead")
+		case <-f.changed:
+			f.recompile(log)
 		case <-ticker.C:
 		}
 		last = f.again(log, last)
@@ -160,6 +174,15 @@ func (f *Files) again(log logr.Logger, last string) string {
 		f.log(log)
 	}
 	return ""
+}
+
+// recompile compiles the manifests that are in force already.
+func (f *Files) recompile(log logr.Logger) {
+	if err := f.compile(f.manifests.Load()); err != nil {
+		log.Error(err, "cannot compile the policies: the last good ones stay in force")
+		return
+	}
+	f.log(log)
 }
 
 // log logs the rules in force. Without a cluster, having none is hardly meant.

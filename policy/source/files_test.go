@@ -41,6 +41,10 @@ func secret(namespace, name, kind, key, value string) string {
 		name, namespace, kind, key, value)
 }
 
+func configMap(namespace, name, key, value string) string {
+	return fmt.Sprintf("apiVersion: v1\nkind: ConfigMap\nmetadata: {name: %s, namespace: %q}\ndata: {%q: %q}\n", name, namespace, key, value)
+}
+
 func namespace(name, env string) string {
 	return fmt.Sprintf("apiVersion: v1\nkind: Namespace\nmetadata: {name: %s, labels: {env: %s}}\n", name, env)
 }
@@ -157,6 +161,11 @@ func TestFilesRefuse(t *testing.T) {
 		"secret, Namespace":    {"apiVersion: v1\nkind: Secret\nmetadata: {name: x, Namespace: shop}", `unknown field "metadata.Namespace"`},
 		"secret twice":         {secret("shop", "x", "Opaque", "k", "v") + "---\n" + secret("shop", "x", "Opaque", "k", "v"), `Secret "shop/x" is there twice`},
 		"own secret twice":     {secret("", "x", "Opaque", "k", "v") + "---\n" + secret("pratique-system", "x", "Opaque", "k", "v"), `Secret "pratique-system/x" is there twice`},
+		"configmap, misspelt":  {"apiVersion: v1\nkind: ConfigMap\nmetadata: {name: x}\ndat: {a: b}", `reading ConfigMap "x"`},
+		"configmap, no text":   {"apiVersion: v1\nkind: ConfigMap\nmetadata: {name: x}\ndata: {a: {b: c}}", `reading ConfigMap "x"`},
+		"configmap, no name":   {"apiVersion: v1\nkind: ConfigMap\nmetadata: {}\n", `ConfigMap: metadata.name: ""`},
+		"configmap, two datas": {"apiVersion: v1\nkind: ConfigMap\nmetadata: {name: x}\ndata: {a: b}\nbinaryData: {a: YQ==}", `ConfigMap "x": the key "a" is in both`},
+		"configmap twice":      {configMap("", "x", "k", "v") + "---\n" + configMap("pratique-system", "x", "k", "v"), `ConfigMap "pratique-system/x" is there twice`},
 		"namespace twice":      {namespace("shop", "prod") + "---\n" + namespace("shop", "test"), `Namespace "shop" is there twice`},
 		"namespace, misspelt":  {"apiVersion: v1\nkind: Namespace\nmetadata: {name: shop, lables: {env: prod}}", `unknown field "metadata.lables"`},
 		"namespace, no name":   {"apiVersion: v1\nkind: Namespace\nmetadata: {labels: {env: prod}}", `Namespace: metadata.name: ""`},

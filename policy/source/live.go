@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"slices"
 	"sync/atomic"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/labels"
@@ -36,6 +37,26 @@ func rulesOf(compiled []Compiled) []*policy.Rule {
 		}
 	}
 	return rules
+}
+
+// compileAgain is when rules are compiled again because the compiler had trouble
+// of its own, as with starting a process.
+const compileAgain = 5 * time.Second
+
+func retry(compiled []Compiled) bool {
+	return slices.ContainsFunc(compiled, func(c Compiled) bool { return c.retry })
+}
+
+// pending names the rules that wait for what is being fetched, as their kind and
+// name.
+func pending(compiled []Compiled) []string {
+	var names []string
+	for _, c := range compiled {
+		if c.Pending {
+			names = append(names, c.Rule.Kind+"/"+c.Rule.Name)
+		}
+	}
+	return names
 }
 
 // purposes are those for which one rule is enough, and what of a rule they use.

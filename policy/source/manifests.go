@@ -35,9 +35,10 @@ const maxFile = 64 << 20
 
 // manifests is what files say, by namespace and name.
 type manifests struct {
-	own        string   // Pratique's own namespace: that of Secrets without one
+	own        string   // Pratique's own namespace: that of Secrets and ConfigMaps without one
 	configs    [][]byte // JSON, in the order of files
 	secrets    map[objectKey]*corev1.Secret
+	configMaps map[objectKey]*corev1.ConfigMap
 	accounts   map[objectKey]account
 	namespaces map[string]map[string]string // labels
 	seen       map[string]bool              // kinds with names
@@ -94,8 +95,8 @@ func checksum(files []file) [sha256.Size]byte {
 // parseFiles parses manifests; own is Pratique's own namespace.
 func parseFiles(files []file, own string) (*manifests, error) {
 	m := &manifests{
-		own: own, secrets: map[objectKey]*corev1.Secret{}, accounts: map[objectKey]account{},
-		namespaces: map[string]map[string]string{}, seen: map[string]bool{},
+		own: own, secrets: map[objectKey]*corev1.Secret{}, configMaps: map[objectKey]*corev1.ConfigMap{},
+		accounts: map[objectKey]account{}, namespaces: map[string]map[string]string{}, seen: map[string]bool{},
 	}
 	for _, f := range files {
 		if err := m.parse(f.data); err != nil {
@@ -225,6 +226,8 @@ func (m *manifests) add(raw []byte) error {
 		return m.addConfig(object.Name, raw)
 	case "v1 Secret":
 		return m.addSecret(object.Name, raw)
+	case "v1 ConfigMap":
+		return m.addConfigMap(object.Name, raw)
 	case "v1 Namespace":
 		return m.addNamespace(object.Name, raw)
 	case "v1 ServiceAccount":
@@ -265,6 +268,36 @@ func (m *manifests) addSecret(name string, raw []byte) error {
 	key := objectKey{cmp.Or(secret.Namespace, m.own), name}
 	m.secrets[key] = &secret
 	return m.once("Secret", key.namespace+"/"+key.name)
+}
+
+func (m *manifests) addConfigMap(name string, raw []byte) error {
+	var object corev1.ConfigMap
+	if err := strictly(raw, &object); err != nil {
+		return fmt.Errorf("reading ConfigMap %q: %w", name, err)
+	}
+	if err := checkName("ConfigMap", name); err != nil {
+		return err
+	}
+	for key := range object.BinaryData {
+		if _, twice := object.Data[key]; twice {
+			return fmt.Errorf("ConfigMap %q: the key %q is in both data and binaryData", name, key)
+		}
+	}
+	key := objectKey{cmp.Or(object.Namespace, m.own), name}
+	m.configMaps[key] = &object
+	return m.once("ConfigMap", key.namespace+"/"+key.name)
+}
+
+// objects finds what ImageConfigs name.
+func (m *manifests) objects() Objects {
+	return Objects{
+		Secret: func(namespace, name string) (*corev1.Secret, error) {
+			return m.secrets[objectKey{namespace, name}], nil
+		},
+		ConfigMap: func(namespace, name string) (*corev1.ConfigMap, error) {
+			return m.configMaps[objectKey{namespace, name}], nil
+		},
+	}
 }
 
 func (m *manifests) addNamespace(name string, raw []byte) error {

@@ -4,7 +4,9 @@
 package source
 
 import (
+	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"reflect"
 	"slices"
@@ -17,6 +19,8 @@ import (
 
 	"github.com/pratique-dev/pratique/api/v1alpha1"
 	"github.com/pratique-dev/pratique/policy"
+	"github.com/pratique-dev/pratique/policy/cosign"
+	"github.com/pratique-dev/pratique/policy/language"
 	"github.com/pratique-dev/pratique/reference"
 	"github.com/pratique-dev/pratique/registry/registrytest"
 )
@@ -124,8 +128,24 @@ spec:
         annotations: {env: prod}
       - name: written
         key: {data: "%s"}
+      - name: service
+        key: {kms: "awskms:///alias/one"}
       - name: none
         static: {action: fail}
+      - name: keyless
+        keyless:
+          identities:
+          - {issuer: "https://a.io", subject: one@a.io}
+          - {issuerRegExp: "https://b[.]io", subjectRegExp: "one@b[.]io"}
+          trustRootRef: {kind: ConfigMap, name: roots, key: all.json}
+          insecureIgnoreSCT: false
+        ctlog: {url: "https://rekor.localhost", trustRootRef: {kind: Secret, name: log-roots, key: log.json}}
+        rfc3161timestamp: {trustRootRef: {kind: ConfigMap, name: time-roots, key: time.json}}
+        attestations:
+        - {name: sbom, predicateType: spdx, policy: {type: cue, data: "a: 1"}}
+        - {name: scan, predicateType: vuln, policy: {type: cel, configMapRef: {name: policies, key: scan.cel}}}
+        source:
+        - {oci: sigs.io/one, tagPrefix: p-, signaturePullSecrets: [{name: pull}]}
 `
 
 const (
@@ -162,14 +182,40 @@ var used = map[string][2]string{
 	"verification.cosign.authorities[].key.hashAlgorithm":                          {"sha256", "sha512"},
 	"verification.cosign.authorities[].static.action":                              {"action: fail", "action: pass"},
 	"verification.cosign.authorities[].annotations":                                {"annotations: {env: prod}", "annotations: {env: test}"},
+
+	"verification.cosign.authorities[].key.kms":                                 {"alias/one", "alias/two"},
+	"verification.cosign.authorities[].keyless.identities[].issuer":             {"https://a.io", "https://c.io"},
+	"verification.cosign.authorities[].keyless.identities[].subject":            {"subject: one@", "subject: two@"},
+	"verification.cosign.authorities[].keyless.identities[].issuerRegExp":       {"https://b", "https://c"},
+	"verification.cosign.authorities[].keyless.identities[].subjectRegExp":      {`"one@b`, `"two@b`},
+	"verification.cosign.authorities[].keyless.trustRootRef.kind":               {"{kind: ConfigMap, name: roots", "{kind: Secret, name: roots"},
+	"verification.cosign.authorities[].keyless.trustRootRef.name":               {"name: roots", "name: time-roots"},
+	"verification.cosign.authorities[].keyless.trustRootRef.key":                {"all.json", "other.json"},
+	"verification.cosign.authorities[].keyless.insecureIgnoreSCT":               {"SCT: false", "SCT: true"},
+	"verification.cosign.authorities[].ctlog.url":                               {"https://rekor.localhost", "https://rekor.other"},
+	"verification.cosign.authorities[].ctlog.trustRootRef.kind":                 {"{kind: Secret, name: log", "{kind: ConfigMap, name: log"},
+	"verification.cosign.authorities[].ctlog.trustRootRef.name":                 {"name: log-roots", "name: other-roots"},
+	"verification.cosign.authorities[].ctlog.trustRootRef.key":                  {"log.json", "other.json"},
+	"verification.cosign.authorities[].rfc3161timestamp.trustRootRef.kind":      {"{kind: ConfigMap, name: time", "{kind: Secret, name: time"},
+	"verification.cosign.authorities[].rfc3161timestamp.trustRootRef.name":      {"name: time-roots", "name: roots"},
+	"verification.cosign.authorities[].rfc3161timestamp.trustRootRef.key":       {"time.json", "other.json"},
+	"verification.cosign.authorities[].attestations[].name":                     {"name: sbom", "name: bill"},
+	"verification.cosign.authorities[].attestations[].predicateType":            {"predicateType: spdx", "predicateType: cyclonedx"},
+	"verification.cosign.authorities[].attestations[].policy.type":              {"type: cue", "type: rego"},
+	"verification.cosign.authorities[].attestations[].policy.data":              {"a: 1", "a: 2"},
+	"verification.cosign.authorities[].attestations[].policy.configMapRef.name": {"name: policies", "name: other-policies"},
+	"verification.cosign.authorities[].attestations[].policy.configMapRef.key":  {"scan.cel", "other.cel"},
+	"verification.cosign.authorities[].source[].oci":                            {"sigs.io/one", "sigs.io/two"},
+	"verification.cosign.authorities[].source[].tagPrefix":                      {"p-", "q-"},
+	"verification.cosign.authorities[].source[].signaturePullSecrets[].name":    {"[{name: pull}]", "[{name: other-pull}]"},
 }
 
 // TestEveryField: each field of the API either makes a difference to what is
 // compiled, or is refused as not supported. Never is one ignored.
 func TestEveryField(t *testing.T) {
 	t.Parallel()
-	authority := string(registrytest.NewAuthority(t).PEM())
-	before := fingerprint(t, fmt.Sprintf(supported, keyOne), authority)
+	w := newWorld(t)
+	before := w.fingerprint(t, fmt.Sprintf(supported, keyOne))
 	if !strings.HasPrefix(before, "true ") {
 		t.Fatalf("the example is not ready: %s", before)
 	}
@@ -189,7 +235,7 @@ func TestEveryField(t *testing.T) {
 			changed := strings.Replace(document, edit[0], edit[1], 1)
 			if changed == document {
 				t.Errorf("%s: the edit changes nothing", l.path)
-			} else if fingerprint(t, changed, authority) == before {
+			} else if w.fingerprint(t, changed) == before {
 				t.Errorf("%s: another value compiles to the same", l.path)
 			}
 		}
@@ -201,30 +247,96 @@ func TestEveryField(t *testing.T) {
 	}
 }
 
+// unquoted is the text of a key as it stands in a document.
+func unquoted(t *testing.T, quoted string) (text string) {
+	t.Helper()
+	if err := json.Unmarshal([]byte(`"`+quoted+`"`), &text); err != nil {
+		t.Fatal(err)
+	}
+	return text
+}
+
+// world is all that the example and its edits name.
+type world struct {
+	secrets, configMaps map[string]map[string]string
+	keys                map[string]string
+}
+
+func newWorld(t *testing.T) *world {
+	t.Helper()
+	one, two := unquoted(t, keyOne), unquoted(t, keyTwo)
+	authority := string(registrytest.NewAuthority(t).PEM())
+	pull := func(user string) map[string]string {
+		return map[string]string{corev1.DockerConfigJsonKey: `{"auths":{"registry1.com":{"username":"` + user + `","password":"p"}}}`}
+	}
+	roots := func(names ...string) map[string]string {
+		data := map[string]string{}
+		for _, name := range names {
+			data[name] = NewTrustRoot(t)
+		}
+		return data
+	}
+	return &world{
+		secrets: map[string]map[string]string{
+			"keys": {"cosign.pub": one, "other.pub": two}, "other-keys": {"cosign.pub": two},
+			"pull": pull("u"), "other-pull": pull("other"),
+			"tls": {"ca.crt": authority}, "other-tls": {"caFile": authority + authority},
+			"roots": roots("all.json"), "log-roots": roots("log.json", "other.json"), "other-roots": roots("log.json"),
+			"time-roots": roots("time.json"),
+		},
+		configMaps: map[string]map[string]string{
+			"roots": roots("all.json", "other.json", "time.json"), "time-roots": roots("all.json", "time.json", "other.json"),
+			"log-roots": roots("log.json"),
+			"policies":  {"scan.cel": "true", "other.cel": "1 == 1"}, "other-policies": {"scan.cel": "2 == 2"},
+		},
+		keys: map[string]string{"awskms:///alias/one": one, "awskms:///alias/two": two},
+	}
+}
+
+func (w *world) objects() Objects {
+	return Objects{
+		Secret: func(_, name string) (*corev1.Secret, error) {
+			data, ok := w.secrets[name]
+			if !ok {
+				return nil, nil //nolint:nilnil // Objects documents nil as absent
+			}
+			secret := &corev1.Secret{Type: corev1.SecretTypeDockerConfigJson, Data: map[string][]byte{}}
+			for key, text := range data {
+				secret.Data[key] = []byte(text)
+			}
+			return secret, nil
+		},
+		ConfigMap: func(_, name string) (*corev1.ConfigMap, error) {
+			data, ok := w.configMaps[name]
+			if !ok {
+				return nil, nil //nolint:nilnil // Objects documents nil as absent
+			}
+			return &corev1.ConfigMap{Data: data}, nil
+		},
+	}
+}
+
+// unasked is an evaluator that is not needed for compiling.
+type unasked struct{}
+
+func (unasked) Evaluate(context.Context, language.Policy, []byte) (language.Result, error) {
+	return language.Result{}, errors.New("nobody compiles by evaluating")
+}
+
 // fingerprint is everything that compiling brings.
-func fingerprint(t *testing.T, document, authority string) string {
+func (w *world) fingerprint(t *testing.T, document string) string {
 	t.Helper()
 	raw, err := yaml.YAMLToJSONStrict([]byte(document))
 	if err != nil {
 		t.Fatal(err)
 	}
-	var one, two string
-	if err := json.Unmarshal([]byte(`"`+keyOne+`"`), &one); err != nil {
-		t.Fatal(err)
+	compiler := Compiler{
+		Cosign:     cosign.Options{Evaluator: unasked{}},
+		InjectInto: []string{AllNamespaces},
+		Keys:       func(reference string) ([]byte, error) { return []byte(w.keys[reference]), nil },
+		Check:      func(language.Policy) error { return nil },
 	}
-	if err := json.Unmarshal([]byte(`"`+keyTwo+`"`), &two); err != nil {
-		t.Fatal(err)
-	}
-	keys := &corev1.Secret{Data: map[string][]byte{"cosign.pub": []byte(one), "other.pub": []byte(two)}}
-	secrets := map[string]*corev1.Secret{
-		"keys": keys, "other-keys": {Data: map[string][]byte{"cosign.pub": []byte(two)}},
-		"pull": {
-			Type: corev1.SecretTypeDockerConfigJson,
-			Data: map[string][]byte{corev1.DockerConfigJsonKey: []byte(`{"auths":{"registry1.com":{"username":"u","password":"p"}}}`)},
-		},
-		"tls": {Data: map[string][]byte{"ca.crt": []byte(authority)}}, "other-tls": {Data: map[string][]byte{"caFile": []byte(authority + authority)}},
-	}
-	compiled, err := Compiler{InjectInto: []string{AllNamespaces}}.Compile(raw, func(name string) (*corev1.Secret, error) { return secrets[name], nil })
+	compiled, err := compiler.Compile(raw, w.objects())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -245,28 +357,9 @@ func fingerprint(t *testing.T, document, authority string) string {
 // Each part of the list, on top of a config that is fine without it.
 func TestNotSupported(t *testing.T) {
 	t.Parallel()
-	identity := map[string]any{"issuer": "https://a.io", "subject": "x"}
-	root := map[string]any{"kind": "ConfigMap", "name": "roots", "key": "root.json"}
-	authority := func(more map[string]any) map[string]any {
-		a := map[string]any{"name": "a", "key": map[string]any{"secretRef": map[string]any{"name": "keys", "key": "cosign.pub"}}}
-		for name, value := range more {
-			if value == nil {
-				delete(a, name)
-			} else {
-				a[name] = value
-			}
-		}
-		return map[string]any{"verification": map[string]any{"provider": "Cosign", "cosign": map[string]any{"authorities": []any{a}}}}
-	}
 	for path, section := range map[string]map[string]any{
-		"spec.verification.provider: ContainersPolicy":             {"verification": map[string]any{"provider": "ContainersPolicy", "containersPolicy": map[string]any{"requirements": []any{map[string]any{"type": "reject"}}}}},
-		"spec.verification.bundle.nested: Verify":                  {"verification": map[string]any{"provider": "Cosign", "bundle": map[string]any{"nested": "Verify"}, "cosign": map[string]any{"authorities": []any{map[string]any{"name": "a", "static": map[string]any{"action": "pass"}}}}}},
-		"spec.verification.cosign.authorities[0].keyless":          authority(map[string]any{"key": nil, "keyless": map[string]any{"identities": []any{identity}}}),
-		"spec.verification.cosign.authorities[0].key.kms":          authority(map[string]any{"key": map[string]any{"kms": "awskms:///alias/x"}}),
-		"spec.verification.cosign.authorities[0].ctlog":            authority(map[string]any{"ctlog": map[string]any{}}),
-		"spec.verification.cosign.authorities[0].rfc3161timestamp": authority(map[string]any{"rfc3161timestamp": map[string]any{"trustRootRef": root}}),
-		"spec.verification.cosign.authorities[0].attestations":     authority(map[string]any{"attestations": []any{map[string]any{"name": "sbom", "predicateType": "spdx"}}}),
-		"spec.verification.cosign.authorities[0].source":           authority(map[string]any{"source": []any{map[string]any{"oci": "sigs.io/x"}}}),
+		"spec.verification.provider: ContainersPolicy": {"verification": map[string]any{"provider": "ContainersPolicy", "containersPolicy": map[string]any{"requirements": []any{map[string]any{"type": "reject"}}}}},
+		"spec.verification.bundle.nested: Verify":      {"verification": map[string]any{"provider": "Cosign", "bundle": map[string]any{"nested": "Verify"}, "cosign": map[string]any{"authorities": []any{map[string]any{"name": "a", "static": map[string]any{"action": "pass"}}}}}},
 	} {
 		t.Run(path, func(t *testing.T) {
 			t.Parallel()
@@ -277,9 +370,7 @@ func TestNotSupported(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			compiled, err := Compiler{}.Compile(raw, func(string) (*corev1.Secret, error) {
-				return nil, nil //nolint:nilnil // there are none
-			})
+			compiled, err := Compiler{}.Compile(raw, (&world{}).objects())
 			if err != nil || compiled.Ready || compiled.Reason != v1alpha1.ReasonNotSupported ||
 				!strings.HasPrefix(compiled.Message, path+": not supported by this version") {
 				t.Fatalf("compiled %+v, %v", compiled, err)

@@ -64,6 +64,11 @@ func (s *Source) Then(last Config) *Source {
 // Ring returns the request's credentials in the order of spec section 6: the
 // object's own, those given, which the selected rule brings, and the rest.
 func (s *Source) Ring(ctx context.Context, more ...Config) (Ring, error) {
+	return s.RingAfter(ctx, nil, more...)
+}
+
+// RingAfter is Ring with credentials that come before all others.
+func (s *Source) RingAfter(ctx context.Context, first []Config, more ...Config) (Ring, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if !s.done {
@@ -75,7 +80,7 @@ func (s *Source) Ring(ctx context.Context, more ...Config) (Ring, error) {
 	}
 	// A rule may have said something else of its registry, and bring none.
 	more = slices.DeleteFunc(slices.Clone(more), Config.none)
-	all := slices.Concat(s.got.Configs, more, s.got.Last)
+	all := slices.Concat(first, s.got.Configs, more, s.got.Last)
 	// One may be there twice, as where a Pod was given a copy of the rule's own.
 	secrets := 0
 	for i, c := range all {

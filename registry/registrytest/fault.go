@@ -100,12 +100,15 @@ func Manifest(ref string) Match { return object("manifests", ref) }
 func Blob(ref string) Match { return object("blobs", ref) }
 
 // Signature matches GET and HEAD of the image's ".sig" manifest.
-func Signature(image Image) Match { return Manifest(image.Repository + ":" + image.SignatureTag()) }
+func Signature(image Image) Match { return Manifest(image.kept() + ":" + image.SignatureTag()) }
+
+// Attestations matches GET and HEAD of the image's ".att" manifest.
+func Attestations(image Image) Match { return Manifest(image.kept() + ":" + image.AttestationTag()) }
 
 // Referrers matches the two ways to ask for the image's referrers: the API and the tag.
 func Referrers(image Image) Match {
-	api := object("referrers", image.Repository+"@"+image.Digest)
-	return api.Or(Manifest(image.Repository + ":" + image.ReferrersTag()))
+	api := object("referrers", image.kept()+"@"+image.Digest)
+	return api.Or(Manifest(image.kept() + ":" + image.ReferrersTag()))
 }
 
 // First matches the first n requests that m matches.

@@ -28,6 +28,7 @@ type Image struct {
 	Repository string // "acme/app"
 	Tag        string // "v1"; may be empty
 	Digest     string // "sha256:…"
+	Place      Place  // where its signatures and attestations are
 }
 
 // Index is an image index with the images it lists, in its order; those have no tag.
@@ -57,7 +58,10 @@ func (i Image) ByBoth() string { return i.ByTag() + "@" + i.Digest }
 func (i Image) String() string { return i.ByTag() }
 
 // SignatureTag returns the tag under which cosign 2 keeps the image's signatures: "sha256-<hex>.sig".
-func (i Image) SignatureTag() string { return i.ReferrersTag() + ".sig" }
+func (i Image) SignatureTag() string { return i.Place.TagPrefix + i.ReferrersTag() + ".sig" }
+
+// AttestationTag returns the tag under which cosign 2 keeps the image's attestations: "sha256-<hex>.att".
+func (i Image) AttestationTag() string { return i.Place.TagPrefix + i.ReferrersTag() + ".att" }
 
 // ReferrersTag returns the tag of the image's referrers where there is no referrers API: "sha256-<hex>" (OCI
 // distribution specification, "referrers tag schema").

@@ -5,6 +5,7 @@ package registrytest
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/base64"
 	"encoding/json"
 	"strings"
@@ -12,10 +13,9 @@ import (
 	"github.com/google/go-containerregistry/pkg/name"
 	intoto "github.com/in-toto/attestation/go/v1"
 	"github.com/sigstore/cosign/v2/pkg/oci"
-	"github.com/sigstore/cosign/v2/pkg/oci/mutate"
 	ociremote "github.com/sigstore/cosign/v2/pkg/oci/remote"
-	"github.com/sigstore/cosign/v2/pkg/oci/static"
 	"github.com/sigstore/sigstore-go/pkg/sign"
+	"github.com/sigstore/sigstore/pkg/signature/dsse"
 	"github.com/sigstore/sigstore/pkg/signature/payload"
 	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/types/known/structpb"
@@ -31,8 +31,8 @@ const payloadType = "application/vnd.in-toto+json"
 type Attestation struct {
 	PredicateType string // in the signed statement
 	Predicate     any    // encoded as a JSON object
-	// Annotated is what the annotation dev.sigstore.bundle.predicateType says, which nobody signs. Empty: the
-	// truth.
+	// Annotated is what the annotation dev.sigstore.bundle.predicateType of a bundle, or predicateType of a layer,
+	// says, which nobody signs. Empty: the truth.
 	Annotated string
 }
 
@@ -50,9 +50,42 @@ func (r *Registry) SignBundle(tb TB, image Image, key *Key, annotations ...strin
 	r.attachBundle(tb, image, newSignatureBundle(tb, image, key, annotations), SignPredicateType)
 }
 
+// AttestLegacy attests something of the image as cosign 2 does and adds the envelope to those under its ".att" tag. It
+// returns the ".att" manifest.
+func (r *Registry) AttestLegacy(tb TB, image Image, key *Key, attestation Attestation) Image {
+	tb.Helper()
+	layer := newAttestationLayer(tb, NewEnvelope(tb, image, key, attestation), attestation.annotated())
+	return r.attach(tb, image, image.AttestationTag(), layer)
+}
+
 // AttestBundle attaches an attestation as cosign 3 does. Only its signed predicateType tells it from what
 // SignBundle attaches.
 func (r *Registry) AttestBundle(tb TB, image Image, key *Key, attestation Attestation) {
+	tb.Helper()
+	r.attachBundle(tb, image, newBundle(tb, newStatement(tb, image, attestation), key), attestation.annotated())
+}
+
+// NewEnvelope makes the DSSE envelope that AttestLegacy adds, and adds it nowhere.
+func NewEnvelope(tb TB, image Image, key *Key, attestation Attestation) []byte {
+	tb.Helper()
+	content, err := protojson.Marshal(newStatement(tb, image, attestation))
+	if err != nil {
+		tb.Fatalf("encoding a statement: %v", err)
+	}
+	envelope, err := dsse.WrapSigner(key.signer(tb), payloadType).SignMessage(bytes.NewReader(content))
+	if err != nil {
+		tb.Fatalf("signing a statement about %q: %v", image.ByDigest(), err)
+	}
+	return envelope
+}
+
+// NewBundle makes the bundle that AttestBundle attaches, and attaches it to nothing.
+func NewBundle(tb TB, image Image, key *Key, attestation Attestation) []byte {
+	tb.Helper()
+	return newBundle(tb, newStatement(tb, image, attestation), key)
+}
+
+func newStatement(tb TB, image Image, attestation Attestation) *intoto.Statement {
 	tb.Helper()
 	predicate := &structpb.Struct{}
 	raw, err := json.Marshal(attestation.Predicate)
@@ -64,18 +97,16 @@ func (r *Registry) AttestBundle(tb TB, image Image, key *Key, attestation Attest
 			tb.Fatalf("encoding a predicate: %v", err)
 		}
 	}
-	statement := &intoto.Statement{
+	return &intoto.Statement{
 		Type:          "https://in-toto.io/Statement/v0.1", // cosign 3 still writes attestations in the old version
 		Subject:       []*intoto.ResourceDescriptor{{Name: image.Name(), Digest: digestSet(tb, image)}},
 		PredicateType: attestation.PredicateType,
 		Predicate:     predicate,
 	}
-	annotated := attestation.Annotated
-	if annotated == "" {
-		annotated = attestation.PredicateType
-	}
-	r.attachBundle(tb, image, newBundle(tb, statement, key), annotated)
 }
+
+// annotated is what the manifest says of the attestation.
+func (a Attestation) annotated() string { return cmp.Or(a.Annotated, a.PredicateType) }
 
 // newSignature makes one layer of a ".sig" manifest.
 func newSignature(tb TB, digest name.Digest, key *Key, annotations []string) oci.Signature {
@@ -89,35 +120,6 @@ func newSignature(tb TB, digest name.Digest, key *Key, annotations []string) oci
 		tb.Fatalf("signing %q: %v", digest, err)
 	}
 	return newLegacyLayer(tb, content, base64.StdEncoding.EncodeToString(signed))
-}
-
-func newLegacyLayer(tb TB, content []byte, b64Signature string) oci.Signature {
-	tb.Helper()
-	layer, err := static.NewSignature(content, b64Signature)
-	if err != nil {
-		tb.Fatalf("making a signature layer: %v", err)
-	}
-	return layer
-}
-
-// attachLegacy adds layers to the image's ".sig" manifest, which it makes if there is none.
-func (r *Registry) attachLegacy(tb TB, image Image, layers ...oci.Signature) Image {
-	tb.Helper()
-	base, err := ociremote.SignedUnknown(r.digest(tb, image), r.cosignOption()).Signatures()
-	if err != nil {
-		tb.Fatalf("reading the signatures of %q: %v", image.ByDigest(), err)
-	}
-	return r.writeLegacy(tb, image, base, layers)
-}
-
-// writeLegacy makes the image's ".sig" manifest hold those of base and the layers.
-func (r *Registry) writeLegacy(tb TB, image Image, base oci.Signatures, layers []oci.Signature) Image {
-	tb.Helper()
-	signatures, err := mutate.AppendSignatures(base, false, layers...)
-	if err != nil {
-		tb.Fatalf("adding signatures to %q: %v", image.ByDigest(), err)
-	}
-	return r.Push(tb, image.Repository+":"+image.SignatureTag(), signatures)
 }
 
 // newSignatureBundle makes a bundle that signs the image's digest.
@@ -152,15 +154,6 @@ func newBundle(tb TB, statement *intoto.Statement, key *Key) []byte {
 		tb.Fatalf("encoding a bundle: %v", err)
 	}
 	return raw
-}
-
-// attachBundle makes bundle, which may be any bytes, a referrer of the image.
-func (r *Registry) attachBundle(tb TB, image Image, bundle []byte, annotated string) {
-	tb.Helper()
-	err := ociremote.WriteAttestationNewBundleFormat(r.digest(tb, image), bundle, annotated, r.cosignOption())
-	if err != nil {
-		tb.Fatalf("attaching a bundle to %q: %v", image.ByDigest(), err)
-	}
 }
 
 // cosignOption makes cosign's packages use the back door.

@@ -110,6 +110,26 @@ func (r *Registry) OversizedLegacy(tb TB, image Image, key *Key, size int) {
 	r.SignLegacy(tb, image, key, "pad="+strings.Repeat("a", size))
 }
 
+// FloodAttestations adds n well-formed attestations of the image by a key that nobody knows to its ".att" manifest.
+// A good one made before stands before them, one made after stands last.
+func (r *Registry) FloodAttestations(tb TB, image Image, n int) {
+	tb.Helper()
+	key := NewKey(tb, ECDSAP256)
+	layers := make([]oci.Signature, 0, n)
+	for i := range n {
+		envelope := NewEnvelope(tb, image, key, Attestation{PredicateType: "https://example.com/flood", Predicate: map[string]any{"flood": i}})
+		layers = append(layers, newAttestationLayer(tb, envelope, "https://example.com/flood"))
+	}
+	r.attach(tb, image, image.AttestationTag(), layers...)
+}
+
+// CopyAttestations puts the ".att" manifest of one image under the ".att" tag of another: envelopes that verify, about
+// another digest.
+func (r *Registry) CopyAttestations(tb TB, from, to Image) {
+	tb.Helper()
+	r.writeLayers(tb, to, to.AttestationTag(), empty.Signatures(), r.layers(tb, from, from.AttestationTag()))
+}
+
 // CopyBundles attaches the bundles of one image to another: signatures that verify, over another digest.
 func (r *Registry) CopyBundles(tb TB, from, to Image) {
 	tb.Helper()
@@ -128,7 +148,7 @@ func (r *Registry) TamperBundles(tb TB, image Image) {
 		r.Delete(tb, original.manifest)
 	}
 	// Without the referrers API the index under the tag would still list the originals.
-	r.manifest(http.MethodDelete, image.Repository, image.ReferrersTag(), nil)
+	r.manifest(http.MethodDelete, image.kept(), image.ReferrersTag(), nil)
 	for _, original := range bundles {
 		r.attachBundle(tb, image, tamperBundle(tb, original.raw), original.annotated)
 	}
@@ -189,16 +209,22 @@ func (r *Registry) OversizedBundle(tb TB, image Image, key *Key, size int) {
 
 func (r *Registry) legacyLayers(tb TB, image Image) []oci.Signature {
 	tb.Helper()
-	signatures, err := ociremote.SignedUnknown(r.digest(tb, image), r.cosignOption()).Signatures()
+	return r.layers(tb, image, image.SignatureTag())
+}
+
+// layers returns what is under a tag in the image's place.
+func (r *Registry) layers(tb TB, image Image, tag string) []oci.Signature {
+	tb.Helper()
+	found, err := ociremote.Signatures(r.inPlace(tb, image).Tag(tag), r.cosignOption())
 	if err != nil {
-		tb.Fatalf("reading the signatures of %q: %v", image.ByDigest(), err)
+		tb.Fatalf("reading %q of %q: %v", tag, image.kept(), err)
 	}
-	layers, err := signatures.Get()
+	layers, err := found.Get()
 	if err != nil {
-		tb.Fatalf("reading the signatures of %q: %v", image.ByDigest(), err)
+		tb.Fatalf("reading %q of %q: %v", tag, image.kept(), err)
 	}
 	if len(layers) == 0 {
-		tb.Fatalf("reading the signatures of %q: there are none", image.ByDigest())
+		tb.Fatalf("reading %q of %q: there is nothing", tag, image.kept())
 	}
 	return layers
 }
@@ -213,13 +239,13 @@ type attached struct {
 // bundles returns the image's bundles in the order of their digests.
 func (r *Registry) bundles(tb TB, image Image) []attached {
 	tb.Helper()
-	index, err := ociremote.Referrers(r.digest(tb, image), "", r.cosignOption())
+	index, err := ociremote.Referrers(r.inPlace(tb, image).Digest(image.Digest), "", r.cosignOption())
 	if err != nil {
 		tb.Fatalf("reading the referrers of %q: %v", image.ByDigest(), err)
 	}
 	var found []attached
 	for _, descriptor := range index.Manifests {
-		referrer := Image{Registry: image.Registry, Repository: image.Repository, Digest: descriptor.Digest.String()}
+		referrer := Image{Registry: image.Registry, Repository: image.kept(), Digest: descriptor.Digest.String()}
 		if bundle, ok := r.readBundle(tb, referrer); ok {
 			found = append(found, bundle)
 		}
