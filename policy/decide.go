@@ -193,15 +193,15 @@ func (d *Decider) eachDistinct(q Question, decisions []Decision, decide func(Ask
 			decisions[i] = d.invalid(asked)
 			continue
 		}
-		canonical := asked.Reference.Canonical()
-		if _, seen := first[canonical]; seen {
+		identity := q.Set.identity(asked.Reference)
+		if _, seen := first[identity]; seen {
 			continue
 		}
 		if len(first) == maxImages {
 			decisions[i] = d.own(asked, Undecided(ReasonLimit, "more than %d different images in one request", maxImages))
 			continue
 		}
-		first[canonical] = i
+		first[identity] = i
 		run := func() error {
 			decisions[i] = d.guarded(asked, decide)
 			return nil
@@ -214,7 +214,7 @@ func (d *Decider) eachDistinct(q Question, decisions []Decision, decide func(Ask
 	}
 	_ = group.Wait() // decide returns decisions, never errors
 	for i, asked := range q.Images {
-		if j, ok := first[asked.Reference.Canonical()]; ok && asked.Invalid == nil && j != i {
+		if j, ok := first[q.Set.identity(asked.Reference)]; ok && asked.Invalid == nil && j != i {
 			decisions[i] = decisions[j]
 			decisions[i].Reference = asked.Reference
 		}
@@ -307,15 +307,18 @@ func (d *Decider) pin(ctx context.Context, q *Question, asked Asked) Decision {
 
 func (q *Question) image(p placed) Image {
 	image := Image{Reference: p.reference, Digest: p.reference.Digest(), Credentials: q.Credentials}
-	for _, rule := range []*Rule{p.Authentication, p.Transport} {
+	for _, rule := range []*Rule{p.Authentication, p.Second.Authentication, p.Transport} {
 		if rule != nil && rule.uncertain(q.Namespace) {
 			// Another namespace's credentials, or its way to a registry.
-			image.Transport = &Transport{Unusable: unreadableLabels(q.Namespace) + fmt.Sprintf(", of ImageConfig %q", rule.Name)}
+			image.Transport = &Transport{Unusable: unreadableLabels(q.Namespace) + fmt.Sprintf(", of %s %q", rule.Kind, rule.Name)}
 			return image
 		}
 	}
 	if p.Authentication != nil {
 		image.Authentication = p.Authentication.Authentication
+	}
+	if p.Second.Authentication != nil {
+		image.Second = p.Second.Authentication.Authentication
 	}
 	if p.Transport != nil {
 		image.Transport = p.Transport.Transport

@@ -65,7 +65,7 @@ func (e *examination) settle() {
 	pinned := e.image.Reference.Pin(e.image.Digest)
 	e.selection = e.question.Set.Select(pinned, e.question.Namespace)
 	again := e.question.image(placed{reference: pinned, Selection: e.selection})
-	e.image.Authentication, e.image.Transport = again.Authentication, again.Transport
+	e.image.Authentication, e.image.Second, e.image.Transport = again.Authentication, again.Second, again.Transport
 	if !e.unpinned {
 		return
 	}
@@ -119,8 +119,10 @@ func (e *examination) add(rule *Rule, mode Mode, v Verdict) {
 	if e.as != "" {
 		v.Message = strings.TrimSuffix("as "+e.as+": "+v.Message, ": ")
 	}
-	if e.image.Authentication.mayExplain(v) {
-		v.Message += "; " + e.image.Authentication.Problem
+	for _, a := range []*Authentication{e.image.Authentication, e.image.Second} {
+		if a.mayExplain(v) {
+			v.Message += "; " + a.Problem
+		}
 	}
 	e.decision.Findings = append(e.decision.Findings, Finding{Rule: rule, Mode: mode, Verdict: v})
 }

@@ -7,6 +7,7 @@ import (
 	"cmp"
 	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/pratique-dev/pratique/reference"
 )
@@ -28,8 +29,8 @@ type placed struct {
 // place rewrites a reference, once, and selects the rules for what came of it.
 func (d *Decider) place(q *Question, written reference.Reference) placed {
 	p := placed{reference: written, Selection: q.Set.Select(written, q.Namespace)}
-	rule := p.Rewrite
-	if rule == nil || rule.held() || !d.concerns(q, rule) || rule.uncertain(q.Namespace) {
+	rule := d.rewriting(q, &p.Selection)
+	if rule == nil || rule.held() || rule.uncertain(q.Namespace) {
 		return p
 	}
 	rewritten, err := rule.rename(written)
@@ -38,6 +39,61 @@ func (d *Decider) place(q *Question, written reference.Reference) placed {
 		return p
 	}
 	return placed{reference: rewritten, by: rule, before: &p.Selection, Selection: q.Set.Select(rewritten, q.Namespace)}
+}
+
+// rewriting is the rule that is to rewrite an image of this question, nil for
+// none. That of another kind does where the first one's says nothing of such
+// images; one that is not ready may say anything.
+func (d *Decider) rewriting(q *Question, s *Selection) *Rule {
+	for _, rule := range []*Rule{s.Rewrite, s.Second.Rewrite} {
+		if rule != nil && (rule.held() || d.concerns(q, rule)) {
+			return rule
+		}
+	}
+	return nil
+}
+
+// rename returns a reference under the name that the rule rewrites it to. The
+// rule rewrites, and was selected for the reference.
+func (r *Rule) rename(ref reference.Reference) (reference.Reference, error) {
+	if r.Rewrite.Written != "" {
+		return r.renameWritten(ref)
+	}
+	var from reference.Prefix
+	for _, prefix := range r.Prefixes {
+		if strings.HasPrefix(ref.Repository(), prefix.Text) && len(prefix.Text) > len(from.Text) {
+			from = prefix
+		}
+	}
+	return ref.Replace(from, r.Rewrite.To)
+}
+
+// renameWritten replaces the longest prefix in the reference as it is written;
+// or, if none is there, in its canonical form. What runs is told by the digest:
+// it is the only part that no other can take the place of.
+func (r *Rule) renameWritten(ref reference.Reference) (reference.Reference, error) {
+	written, from := ref.Written(), ""
+	for _, prefix := range r.Written {
+		if strings.HasPrefix(written, prefix) && len(prefix) > len(from) {
+			from = prefix
+		}
+	}
+	if from == "" {
+		written = ref.Canonical()
+		for _, prefix := range r.Prefixes {
+			if strings.HasPrefix(written, prefix.Text) && len(prefix.Text) > len(from) {
+				from = prefix.Text
+			}
+		}
+	}
+	renamed, err := reference.Parse(r.Rewrite.Written + written[len(from):])
+	if err != nil {
+		return reference.Reference{}, fmt.Errorf("replacing the prefix of %s: %w", ref.Written(), err)
+	}
+	if renamed.Digest() != ref.Digest() {
+		return reference.Reference{}, fmt.Errorf("replacing the prefix of %s: it would be another digest", ref.Written())
+	}
+	return renamed, nil
 }
 
 // concerns reports whether a rule that rewrites is about the images of this
@@ -50,22 +106,22 @@ func (d *Decider) concerns(q *Question, rule *Rule) bool {
 // renamed notes what came of rewriting, and reports whether that decides.
 func (e *examination) renamed(p placed) bool {
 	d, q := e.decider, e.question
-	switch {
+	switch rule := d.rewriting(q, &p.Selection); {
 	case p.invalid != nil:
-		e.add(p.Rewrite, d.modeOf(p.Rewrite), Refused(ReasonInvalidReference, "it cannot be rewritten: %v", p.invalid))
+		e.add(rule, d.modeOf(rule), Refused(ReasonInvalidReference, "it cannot be rewritten: %v", p.invalid))
 		return true
 	case p.by != nil && !p.by.Rewrite.Lookup && q.Pinned:
 		e.add(p.by, Enforce, Refused(ReasonNotRewritten, "not rewritten to %s: the mutating webhook did not run", p.reference.Written()))
 		return true
 	case p.by != nil:
 		e.as = p.reference.Written()
-	case p.Rewrite != nil && p.Rewrite.Rewrite != nil && d.concerns(q, p.Rewrite) && p.Rewrite.uncertain(q.Namespace):
+	case rule != nil && rule.Rewrite != nil && rule.uncertain(q.Namespace):
 		// Its own mode is about Pods; where to look is a question in any.
 		mode := Enforce
 		if d.Server.Mode == Audit {
 			mode = Audit
 		}
-		e.add(p.Rewrite, mode, e.unreadable())
+		e.add(rule, mode, e.unreadable())
 	}
 	return false
 }
@@ -79,10 +135,10 @@ func (e *examination) unmatched(asked Asked, p placed) Decision {
 		return decision
 	}
 	v := &decision.Findings[0].Verdict
-	v.Message = fmt.Sprintf("as %s, to which ImageConfig %q rewrites it: %s", e.as, p.by.Name, cmp.Or(v.Message, "no rule covers it"))
+	v.Message = fmt.Sprintf("as %s, to which %s %q rewrites it: %s", e.as, p.by.Kind, p.by.Name, cmp.Or(v.Message, "no rule covers it"))
 	if rules := slices.Concat(p.before.Verification, p.before.Tagged); len(rules) > 0 {
 		decision.Warnings = append(decision.Warnings, fmt.Sprintf(
-			"ImageConfig %q covers its name as written, which does not count: it is judged as %s", rules[0].Name, e.as))
+			"%s %q covers its name as written, which does not count: it is judged as %s", rules[0].Kind, rules[0].Name, e.as))
 	}
 	return decision
 }

@@ -7,7 +7,6 @@ import (
 	"context"
 	"crypto/sha256"
 	"crypto/tls"
-	"strings"
 
 	"k8s.io/apimachinery/pkg/labels"
 
@@ -26,11 +25,17 @@ const (
 
 // Rule is one ImageConfig, compiled. It does not change once it is in a [Set].
 type Rule struct {
-	Kind string // the kind it was compiled from, for people: ImageConfig
+	// Kind is the kind it was compiled from, as people are told: ImageConfig. Rules
+	// shadow only others of their kind.
+	Kind string
 	Name string
 	Mode Mode
 
+	// Prefixes are compared with the canonical form of references.
 	Prefixes []reference.Prefix
+	// Written are compared, byte by byte and besides, with references as they are
+	// written.
+	Written []string
 	// Adds says that the rule shadows nothing: the rules of the next shorter
 	// prefix come on top of it.
 	Adds bool
@@ -109,6 +114,10 @@ type Rewrite struct {
 	To reference.Prefix
 	// Lookup says that only Pratique looks there; what runs keeps its name.
 	Lookup bool
+	// Written, if not empty, takes the place of what matched in the reference as
+	// it is written, and of what matched in its canonical form only where none
+	// of the rule's Written did. To does not count then.
+	Written string
 }
 
 // Verification is the part of a rule that images have to satisfy.
@@ -161,6 +170,8 @@ type Image struct {
 	// Authentication is the selected rule's, whose credentials are tried after
 	// them; nil for none.
 	Authentication *Authentication
+	// Second is that of another kind's rule, whose credentials are tried last.
+	Second *Authentication
 	// Transport is the selected rule's; nil means the server's own.
 	Transport *Transport
 
@@ -178,10 +189,13 @@ type Image struct {
 
 // Ring returns all the credentials that the image may be asked for with.
 func (i Image) Ring(ctx context.Context) (credential.Ring, error) {
-	if i.Authentication == nil {
-		return i.Credentials.RingAfter(ctx, i.First)
+	var rules []credential.Config
+	for _, a := range []*Authentication{i.Authentication, i.Second} {
+		if a != nil {
+			rules = append(rules, a.Credentials)
+		}
 	}
-	return i.Credentials.RingAfter(ctx, i.First, i.Authentication.Credentials)
+	return i.Credentials.RingAfter(ctx, i.First, rules...)
 }
 
 // Namespace is the namespace of a request.
@@ -201,18 +215,6 @@ func (r *Rule) mayRewrite(ns Namespace) bool {
 		return r.held() && r.Mode != Audit
 	}
 	return r.Rewrite.Lookup || r.Mode != Audit || !r.uncertain(ns)
-}
-
-// rename returns a reference under the name that the rule rewrites it to. The
-// rule rewrites, and was selected for the reference.
-func (r *Rule) rename(ref reference.Reference) (reference.Reference, error) {
-	var from reference.Prefix
-	for _, prefix := range r.Prefixes {
-		if strings.HasPrefix(ref.Repository(), prefix.Text) && len(prefix.Text) > len(from.Text) {
-			from = prefix
-		}
-	}
-	return ref.Replace(from, r.Rewrite.To)
 }
 
 // governs reports whether the rule applies in the namespace.

@@ -65,8 +65,9 @@ func names(rules []*policy.Rule) []string {
 }
 
 type summary struct {
-	Authentication, Transport, Rewrite string
-	Verification, Tagged, Digested     []string
+	Authentication, Transport, Rewrite  string
+	SecondAuthentication, SecondRewrite string
+	Verification, Tagged, Digested      []string
 }
 
 func summarise(s policy.Selection) summary {
@@ -78,6 +79,7 @@ func summarise(s policy.Selection) summary {
 		return r.Kind + "/" + r.Name
 	}
 	out.Authentication, out.Transport, out.Rewrite = one(s.Authentication), one(s.Transport), one(s.Rewrite)
+	out.SecondAuthentication, out.SecondRewrite = one(s.Second.Authentication), one(s.Second.Rewrite)
 	return out
 }
 
@@ -223,9 +225,9 @@ func TestSetHosts(t *testing.T) {
 	}
 }
 
-// oracle selects by going through every rule and prefix, in the words of spec
-// section 3.
-func oracle(rules []*policy.Rule, ref reference.Reference, ns policy.Namespace) summary {
+// oracleOfKind selects among the rules of one kind by going through every rule
+// and prefix, in the words of spec section 3.
+func oracleOfKind(rules []*policy.Rule, ref reference.Reference, ns policy.Namespace) summary {
 	governs := func(r *policy.Rule) bool {
 		return r.Namespaces == nil || ns.Name == "" || ns.Unreadable || r.Namespaces.Matches(ns.Labels)
 	}

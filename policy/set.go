@@ -14,61 +14,36 @@ import (
 // takes one Set and keeps it to its end.
 type Set struct {
 	rules []*Rule
-	// Prefixes that reach into the tag are kept apart, because they count only
-	// if the tag does.
-	repositories, tags index
-	digests            map[exact][]*Rule
-	// digested holds the same rules by repository alone.
-	digested map[string][]*Rule
-	// everywhere holds the rules that are selected for every reference.
-	everywhere []*Rule
+	// kinds are sorted by name.
+	kinds []*kind
 	// injecting holds the rules that give Pods a pull secret.
 	injecting []*Rule
 	// hosts holds the hosts that prefixes name: metrics may have them as labels.
 	hosts map[string]struct{}
+	// asWritten says that rules look at references as they are written, too.
+	asWritten bool
 }
-
-type exact struct{ repository, digest string }
 
 // NewSet indexes rules.
 func NewSet(rules []*Rule) *Set {
-	s := &Set{digests: map[exact][]*Rule{}, digested: map[string][]*Rule{}, hosts: map[string]struct{}{}}
+	s := &Set{hosts: map[string]struct{}{}}
 	s.rules = slices.SortedFunc(slices.Values(rules), compareRules)
 	for _, rule := range s.rules {
-		if rule.Everywhere {
-			s.everywhere = append(s.everywhere, rule)
-		}
 		if rule.Authentication != nil && rule.Authentication.Inject != nil {
 			s.injecting = append(s.injecting, rule)
 		}
 		for _, prefix := range rule.Prefixes {
-			s.insert(prefix, rule)
+			s.hosts[prefix.Host()] = struct{}{}
 		}
+		last := len(s.kinds) - 1
+		if last < 0 || s.kinds[last].name != rule.Kind {
+			s.kinds = append(s.kinds, newKind(rule.Kind))
+			last++
+		}
+		s.kinds[last].add(rule)
+		s.asWritten = s.asWritten || s.kinds[last].asWritten
 	}
 	return s
-}
-
-func (s *Set) insert(prefix reference.Prefix, rule *Rule) {
-	s.hosts[prefix.Host()] = struct{}{}
-	switch prefix.Reach {
-	case reference.ReachRepository:
-		s.repositories.insert(prefix.Text, rule)
-	case reference.ReachTag:
-		s.tags.insert(prefix.Text, rule)
-	case reference.ReachDigest:
-		repository, digest := prefix.Cut()
-		key := exact{repository, digest}
-		s.digests[key] = with(s.digests[key], rule)
-		s.digested[repository] = with(s.digested[repository], rule)
-	}
-}
-
-// with adds a rule once. Rules come sorted, and stay so.
-func with(rules []*Rule, rule *Rule) []*Rule {
-	if slices.Contains(rules, rule) {
-		return rules
-	}
-	return append(rules, rule)
 }
 
 // Rules lists all rules, by kind and name.
@@ -83,14 +58,26 @@ func (s *Set) KnowsHost(host string) bool {
 	return ok
 }
 
+// identity tells images of one request apart: those that have it in common are
+// judged alike.
+func (s *Set) identity(ref reference.Reference) string {
+	if s.asWritten {
+		return ref.Written()
+	}
+	return ref.Canonical()
+}
+
 // Selection is the rules that apply to one reference, chosen once per purpose
 // (spec section 3). It must not be changed.
 type Selection struct {
 	// Authentication, Transport and Rewrite are the rules that have these
 	// sections, nil where none does. Rewrite may also be a rule that is not ready.
 	Authentication, Transport, Rewrite *Rule
-	// Verification holds the rules that must all accept. More than one stands
-	// under the longest prefix only if several rules have that prefix.
+	// Second is what the next kind chose where one before it chose as well: its
+	// credentials come after, and it rewrites what the first does not.
+	Second struct{ Authentication, Rewrite *Rule }
+	// Verification holds the rules that must all accept. Of one kind more than one
+	// stands under the longest prefix only if several rules have that prefix.
 	Verification []*Rule
 	// Tagged holds rules whose prefix reaches into the tag. They come on top of
 	// Verification, if the tag counts.
@@ -106,124 +93,47 @@ func (s Selection) Covers() bool {
 	return len(s.Verification) > 0 || len(s.Tagged) > 0 || len(s.Digested) > 0
 }
 
-// depth is how many nested prefixes are followed without allocating.
-const depth = 16
-
 // Select chooses the rules for a reference in a namespace. Its cost depends on
 // the reference's length, not on the number of rules.
 func (s *Set) Select(ref reference.Reference, ns Namespace) Selection {
-	selection := s.selectByPrefix(ref, ns)
-	if len(s.everywhere) > 0 {
-		selection.Verification = union(eligible(s.everywhere, ns), selection.Verification)
-	}
-	return selection
-}
-
-// union returns the rules of both lists, each once and sorted, without changing
-// either.
-func union(a, b []*Rule) []*Rule {
-	all := slices.Concat(a, b)
-	slices.SortFunc(all, compareRules)
-	return slices.Compact(all)
-}
-
-func (s *Set) selectByPrefix(ref reference.Reference, ns Namespace) Selection {
 	var selection Selection
-	var room [depth][]*Rule
-	path := s.repositories.appendMatches(room[:0], ref.Repository())
-	selection.Verification = longest(path, ns)
-	selection.chooseOne(path, ns)
-	selection.Rewrite = longestRewrite(path, ns)
-
-	if tagged := ref.Tagged(); tagged != "" {
-		path = s.tags.appendMatches(room[:0], tagged)
-		selection.Tagged = longest(path, ns)
-		// Beside a digest a tag is only a claim, and what is shown to a registry
-		// must not hang on it: the registry has not confirmed it yet.
-		if ref.Digest() == "" {
-			selection.chooseOne(path, ns)
+	for i, k := range s.kinds {
+		if i == 0 {
+			selection = k.selects(ref, ns)
+		} else {
+			selection.add(k.selects(ref, ns))
 		}
 	}
-	if ref.Digest() == "" {
-		selection.Digested = eligible(s.digested[ref.Repository()], ns)
-		return selection
-	}
-	whole := [1][]*Rule{s.digests[exact{ref.Repository(), ref.Digest()}]}
-	if rules := eligible(whole[0], ns); slices.ContainsFunc(rules, func(r *Rule) bool { return r.certain(ns) }) {
-		selection.Verification, selection.Tagged = rules, nil
-	} else if len(rules) > 0 {
-		selection.Verification = union(selection.Verification, rules)
-	}
-	selection.chooseOne(whole[:], ns)
 	return selection
 }
 
-// chooseOne chooses the rules of the longest prefixes for the purposes for which
-// one is enough; among equals the first by name. What was chosen under shorter
-// prefixes stays where these have none.
-func (s *Selection) chooseOne(path [][]*Rule, ns Namespace) {
-	for _, rules := range path {
-		var authentication, transport *Rule
-		for _, r := range rules {
-			if r.Authentication != nil && authentication == nil && r.governs(ns) {
-				authentication = r
-			}
-			if r.Transport != nil && transport == nil && r.governs(ns) {
-				transport = r
-			}
-		}
-		s.Authentication = cmp.Or(authentication, s.Authentication)
-		s.Transport = cmp.Or(transport, s.Transport)
+// add adds what another kind has chosen. Kinds never shadow one another: all of
+// them must accept.
+func (s *Selection) add(other Selection) {
+	s.Verification = both(s.Verification, other.Verification)
+	s.Tagged = both(s.Tagged, other.Tagged)
+	s.Digested = both(s.Digested, other.Digested)
+	s.Transport = cmp.Or(s.Transport, other.Transport)
+	if s.Authentication == nil {
+		s.Authentication = other.Authentication
+	} else {
+		s.Second.Authentication = cmp.Or(s.Second.Authentication, other.Authentication)
+	}
+	if s.Rewrite == nil {
+		s.Rewrite = other.Rewrite
+	} else {
+		s.Second.Rewrite = cmp.Or(s.Second.Rewrite, other.Rewrite)
 	}
 }
 
-// longest returns the verification rules of the longest prefix that has any. One
-// of which it cannot be known whether it applies, or what it asks, shadows
-// nothing: those of the next shorter prefix come on top.
-func longest(path [][]*Rule, ns Namespace) []*Rule {
-	var chosen []*Rule
-	for _, rules := range slices.Backward(path) {
-		found := eligible(rules, ns)
-		if len(chosen) == 0 {
-			chosen = found
-		} else {
-			chosen = union(found, chosen)
-		}
-		if slices.ContainsFunc(found, func(r *Rule) bool { return r.certain(ns) }) {
-			break
-		}
+// both returns the rules of two kinds without changing either. It copies only
+// when it has to.
+func both(a, b []*Rule) []*Rule {
+	switch {
+	case len(a) == 0:
+		return b
+	case len(b) == 0:
+		return a
 	}
-	return chosen
-}
-
-// eligible returns the rules that govern the namespace and ask for something.
-// It copies only when it has to leave one out.
-func eligible(rules []*Rule, ns Namespace) []*Rule {
-	asks := func(r *Rule) bool { return r.Verification != nil && r.governs(ns) }
-	first := slices.IndexFunc(rules, func(r *Rule) bool { return !asks(r) })
-	if first < 0 {
-		return rules
-	}
-	var chosen []*Rule
-	for _, r := range rules {
-		if asks(r) {
-			chosen = append(chosen, r)
-		}
-	}
-	return chosen
-}
-
-// longestRewrite returns the rule of the longest prefix that rewrites; among
-// equals the first by name. One that is not ready might do so too, and is in the
-// way of what stands under a shorter prefix: under another name it could not
-// hold the image back any more.
-func longestRewrite(path [][]*Rule, ns Namespace) *Rule {
-	for _, rules := range slices.Backward(path) {
-		for _, r := range rules {
-			if r.mayRewrite(ns) && r.governs(ns) {
-				return r
-			}
-		}
-	}
-	return nil
+	return slices.Concat(a, b)
 }

@@ -181,7 +181,7 @@ func TestPrintText(t *testing.T) {
 // own; above all not those of Pratique.
 func TestSecretNamespaces(t *testing.T) {
 	t.Parallel()
-	f := serveFlags{policyFlags: policyFlags{namespace: "pratique-system"}, crossplaneNamespace: "crossplane-system"}
+	f := serveFlags{policyFlags: policyFlags{namespace: "pratique-system", crossplaneNamespace: "crossplane-system"}}
 	handler, err := f.handler(&parts{}, nil, logr.Discard())
 	if err != nil {
 		t.Fatal(err)

@@ -151,9 +151,10 @@ func parseCIDRs(flag string, texts []string) ([]netip.Prefix, error) {
 
 // policyFlags are what holds for all rules.
 type policyFlags struct {
-	server      policy.Server
-	namespace   string
-	trustedRoot string
+	server              policy.Server
+	namespace           string
+	crossplaneNamespace string
+	trustedRoot         string
 }
 
 func (f *policyFlags) register(flags *pflag.FlagSet) {
@@ -164,6 +165,8 @@ func (f *policyFlags) register(flags *pflag.FlagSet) {
 	flags.Var(newChoice(&f.server.Pin, policy.PinMatched, policy.PinAll, policy.PinNever), "pin",
 		"which images of Pods get a digest; Never leaves it to another webhook")
 	flags.StringVar(&f.namespace, "namespace", "pratique-system", "Pratique's own `namespace`: the Secrets and ConfigMaps that ImageConfigs name are there")
+	flags.StringVar(&f.crossplaneNamespace, "crossplane-namespace", "crossplane-system",
+		"`namespace` of Crossplane: the Secrets that its packages and its own ImageConfigs name are there")
 	flags.StringVar(&f.trustedRoot, trustedRootFlag, "",
 		"`file` with a Sigstore trusted root (trusted_root.json), reloaded on change, for ImageConfigs that name none; without one, the public Sigstore's, fetched once a rule needs it")
 }
@@ -176,7 +179,7 @@ func (f *policyFlags) check(c *cobra.Command) error {
 	if f.trustedRoot == "" && c.Flags().Changed(trustedRootFlag) {
 		return errors.New("reading --trusted-root: it names no file")
 	}
-	return checkNamespace("--namespace", f.namespace)
+	return errors.Join(checkNamespace("--namespace", f.namespace), checkNamespace("--crossplane-namespace", f.crossplaneNamespace))
 }
 
 func checkNamespace(flag, name string) error {

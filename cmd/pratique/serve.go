@@ -37,12 +37,11 @@ type serveFlags struct {
 
 	listen server.Options
 
-	config              string
-	policies            string
-	crossplaneNamespace string
-	staleTags           time.Duration
-	injectNamespaces    []string
-	catalog             [][]byte // rows of the configuration file
+	config           string
+	policies         string
+	staleTags        time.Duration
+	injectNamespaces []string
+	catalog          [][]byte // rows of the configuration file
 }
 
 func newServe() *cobra.Command { return newServeFor(&serveFlags{}) }
@@ -81,7 +80,6 @@ to; or, with --policies, those in the files of a folder, without any cluster.`,
 		"`names`, one of which must be the client certificate's common name or among its DNS names; needs --client-ca-file")
 	flags.StringVar(&f.listen.MetricsAddress, "metrics-address", ":8080", "`address` of /metrics; 0 for none")
 	flags.StringVar(&f.listen.HealthAddress, "health-address", ":8081", "`address` of /healthz and /readyz; 0 for none")
-	flags.StringVar(&f.crossplaneNamespace, "crossplane-namespace", "crossplane-system", "`namespace` of Crossplane, where its packages' pull secrets are")
 	flags.StringSliceVar(&f.injectNamespaces, "inject-namespaces", nil,
 		"`namespaces` where ImageConfigs with inject may give Pods a pull secret, or * for all; needs the right to write Secrets there (deploy/rbac/inject.yaml)")
 	flags.DurationVar(&f.staleTags, "stale-tags", cache.DefaultStaleFor,
@@ -98,7 +96,7 @@ func (f *serveFlags) check(c *cobra.Command) error {
 	case f.staleTags < 0:
 		return fmt.Errorf("reading --stale-tags: %s is negative", f.staleTags)
 	}
-	return errors.Join(f.checkClients(c), f.checkInject(), f.policyFlags.check(c), checkNamespace("--crossplane-namespace", f.crossplaneNamespace))
+	return errors.Join(f.checkClients(c), f.checkInject(), f.policyFlags.check(c))
 }
 
 // checkInject refuses what is no list of namespaces.
@@ -148,7 +146,7 @@ func (f *serveFlags) run(ctx context.Context) error {
 	stdlog.SetFlags(0)
 	stdlog.SetOutput(server.NewErrorLog(log, registerer))
 	settings := settings{
-		registry: registryOptions, server: f.policyFlags.server, namespace: f.namespace, clouds: f.clouds,
+		registry: registryOptions, server: f.policyFlags.server, namespace: f.namespace, crossplane: f.crossplaneNamespace, clouds: f.clouds,
 		cache: cache.Options{StaleFor: cmp.Or(f.staleTags, -1)}, pathsFlag: "--policies", writes: true, injectInto: f.injectNamespaces,
 		trustedRoot: f.trustedRoot,
 	}

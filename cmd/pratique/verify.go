@@ -136,7 +136,7 @@ func (f *verifyFlags) run(c *cobra.Command, images []string) error {
 		return err
 	}
 	parts, err := wire(ctx, settings{
-		registry: options, server: f.policyFlags.server, namespace: f.namespace, clouds: f.clouds,
+		registry: options, server: f.policyFlags.server, namespace: f.namespace, crossplane: f.crossplaneNamespace, clouds: f.clouds,
 		paths: f.files, pathsFlag: "-f", trustedRoot: f.trustedRoot,
 	}, prometheus.NewRegistry())
 	if err != nil {

@@ -87,8 +87,8 @@ type settings struct {
 	cache    cache.Options
 	// clouds says that the cloud is asked for credentials of its registries.
 	clouds bool
-	// namespace is Pratique's own.
-	namespace string
+	// namespace is Pratique's own, crossplane is Crossplane's.
+	namespace, crossplane string
 	// paths are the files that hold the policies; without any a cluster does.
 	// pathsFlag is the flag that names them.
 	paths     []string
@@ -132,7 +132,7 @@ func wire(ctx context.Context, s settings, registerer prometheus.Registerer) (*p
 	}
 	p.metrics.Sizes(cached.Sizes)
 	p.decider = &policy.Decider{Server: s.server, Resolver: cached, Engine: cached}
-	compiler := source.Compiler{Cosign: cosign.Options{Source: client}, InjectInto: s.injectInto}
+	compiler := source.Compiler{Cosign: cosign.Options{Source: client}, InjectInto: s.injectInto, CrossplaneNamespace: s.crossplane}
 	fetched, err := newFetched(s)
 	if err != nil {
 		return nil, err
@@ -174,7 +174,8 @@ func fileRules(compiler source.Compiler, s settings) (rules, error) {
 func clusterRules(ctx context.Context, config *rest.Config, compiler source.Compiler, s settings) (rules, error) {
 	refused := make(chan error, 1)
 	cached := source.CacheOptions(s.namespace)
-	cached.DefaultWatchErrorHandler = refusals(refused)
+	failed := refusals(refused)
+	cached.DefaultWatchErrorHandler = failed
 	manager, err := ctrl.NewManager(config, ctrl.Options{
 		Cache: cached,
 		// ImageConfigs are read as they are stored, and from the cache.
@@ -194,7 +195,7 @@ func clusterRules(ctx context.Context, config *rest.Config, compiler source.Comp
 		leads, stand = candidate.Leads, candidate.Run
 	}
 	cluster, err := source.NewCluster(ctx, manager, source.ClusterOptions{
-		Compiler: compiler, Namespace: s.namespace, Leads: leads,
+		Compiler: compiler, Namespace: s.namespace, Leads: leads, WatchFailed: failed,
 	})
 	if err != nil {
 		return rules{}, unconnected(config, err)

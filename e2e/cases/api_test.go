@@ -105,7 +105,7 @@ func TestAPIUnknownFields(t *testing.T) {
 			}
 			const digest = "@sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"
 			r.try(t.Context(), pod("held", r.prefix()+"app"+digest)).refused(t, inconclusive,
-				"Inconclusive by ImageConfig", "it is not ready", want, "kubectl describe imageconfig "+r.namespace)
+				"Inconclusive by ImageConfig", "it is not ready", want, "kubectl describe imageconfigs.pratique.dev "+r.namespace)
 		})
 	}
 }

@@ -137,10 +137,6 @@ func TestCrossplanePullSecret(t *testing.T) {
 	t.Parallel()
 	r := newRoom(t).at(shared.private)
 	r.enforce(t)
-	namespace := parse(t, "apiVersion: v1\nkind: Namespace\nmetadata: {name: crossplane-system}")
-	if _, err := r.dynamic.Resource(schema.GroupVersionResource{Version: "v1", Resource: "namespaces"}).Create(t.Context(), namespace, metav1.CreateOptions{}); err != nil {
-		t.Fatal(err)
-	}
 	create := func(image registrytest.Image) error {
 		_, err := r.crossplane("providerrevisions").Create(t.Context(), parse(t, fmt.Sprintf(
 			"apiVersion: pkg.crossplane.io/v1\nkind: ProviderRevision\nmetadata: {name: %s}\nspec: {image: %q, packagePullSecrets: [{name: %s}]}",
@@ -149,7 +145,7 @@ func TestCrossplanePullSecret(t *testing.T) {
 	}
 	first, second := r.signed(t, "provider:v1"), r.signed(t, "provider:v2")
 	refused(t, create(first), inconclusive, "answered 401")
-	r.dockerSecret(t, "crossplane-system", r.namespace, r.registry.Host(), user, password)
+	r.dockerSecret(t, crossplaneNamespace, r.namespace, r.registry.Host(), user, password)
 	// That it was missing is remembered for a moment.
 	r.eventually(t, 2*inForce, "the secret is used", func(context.Context) error { return create(second) })
 }

@@ -131,6 +131,9 @@ func start(end *ending, dir string) (_ *world, err error) {
 	if w.dynamic, err = dynamic.NewForConfig(config); err != nil {
 		return nil, err
 	}
+	if err := w.prepareCrossplane(ctx); err != nil {
+		return nil, err
+	}
 	return w, w.installCrossplane(ctx)
 }
 

@@ -132,7 +132,7 @@ func rightsOf(t *testing.T) []right {
 		t.Fatal(err)
 	}
 	var rights []right
-	for _, file := range env.Rights() {
+	for _, file := range append(env.Rights(), crossplaneRights) {
 		content, err := os.ReadFile(filepath.Join(root, "deploy", "rbac", file))
 		if err != nil {
 			t.Fatal(err)
@@ -299,13 +299,13 @@ func (r *room) bind(t *testing.T, account string) {
 	t.Helper()
 	name := r.namespace + "-" + account
 	subjects := []rbacv1.Subject{{Kind: rbacv1.ServiceAccountKind, Name: account, Namespace: r.namespace}}
-	for _, kind := range []string{"ClusterRole", "Role"} {
+	for namespace, kind := range map[string]string{"": "ClusterRole", env.Namespace: "Role", crossplaneNamespace: "Role"} {
 		ref := rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: kind, Name: "pratique"}
 		meta := metav1.ObjectMeta{Name: name}
 		var made runtime.Object
 		var err error
 		if kind == "Role" {
-			made, err = r.client.RbacV1().RoleBindings(env.Namespace).Create(t.Context(),
+			made, err = r.client.RbacV1().RoleBindings(namespace).Create(t.Context(),
 				&rbacv1.RoleBinding{ObjectMeta: meta, RoleRef: ref, Subjects: subjects}, metav1.CreateOptions{})
 		} else {
 			made, err = r.client.RbacV1().ClusterRoleBindings().Create(t.Context(),
@@ -316,7 +316,9 @@ func (r *room) bind(t *testing.T, account string) {
 		}
 	}
 	t.Cleanup(func() {
-		_ = r.client.RbacV1().RoleBindings(env.Namespace).Delete(context.Background(), name, metav1.DeleteOptions{})
+		for _, namespace := range []string{env.Namespace, crossplaneNamespace} {
+			_ = r.client.RbacV1().RoleBindings(namespace).Delete(context.Background(), name, metav1.DeleteOptions{})
+		}
 		_ = r.client.RbacV1().ClusterRoleBindings().Delete(context.Background(), name, metav1.DeleteOptions{})
 	})
 }

@@ -182,7 +182,7 @@ func (e *Env) AwaitPolicy(ctx context.Context, ready bool, names ...string) erro
 	for _, name := range names {
 		var last string
 		err := wait.PollUntilContextTimeout(ctx, poll, inForceWithin, true, func(ctx context.Context) (bool, error) {
-			last, _, _ = e.Kubectl(ctx, "get", "imageconfig", name, "-o",
+			last, _, _ = e.Kubectl(ctx, "get", "imageconfigs.pratique.dev", name, "-o",
 				`jsonpath={.metadata.generation} {.status.conditions[?(@.type=="Ready")].observedGeneration} `+
 					`{.status.conditions[?(@.type=="Ready")].status}`)
 			fields := strings.Fields(last)

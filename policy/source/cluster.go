@@ -23,6 +23,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/manager"
 
+	"github.com/pratique-dev/pratique/api/crossplane/v1beta1"
 	"github.com/pratique-dev/pratique/api/v1alpha1"
 	"github.com/pratique-dev/pratique/policy"
 	"github.com/pratique-dev/pratique/registry/credential"
@@ -60,6 +61,8 @@ type Cluster struct {
 	told      chan struct{}
 	compiled  atomic.Pointer[[]Compiled]
 	statuses  *statuses
+	// crossplane reads Crossplane's ImageConfigs.
+	crossplane *follower
 }
 
 // Pratique's own Secrets and ConfigMaps are watched: pull secrets, keys,
@@ -102,6 +105,9 @@ type ClusterOptions struct {
 	Namespace string // Pratique's own
 	// Leads reports whether this replica is the one that writes statuses now.
 	Leads func() bool
+	// WatchFailed is told of each watch that fails of what is not in the manager's
+	// cache; nil for nobody.
+	WatchFailed toolscache.WatchErrorHandlerWithContext
 }
 
 // NewCluster adds a Cluster to a manager, which starts it.
@@ -122,6 +128,11 @@ func NewCluster(ctx context.Context, m manager.Manager, o ClusterOptions) (*Clus
 		told:     make(chan struct{}, 1),
 		statuses: &statuses{client: m.GetClient(), leads: o.Leads},
 	}
+	api, err := newAPIAccess(m.GetConfig(), m.GetHTTPClient(), o.WatchFailed)
+	if err != nil {
+		return nil, err
+	}
+	c.crossplane = newFollower(crossplaneGroup(o.Compiler.CrossplaneNamespace), api, c.again)
 	for _, watched := range []struct {
 		what   string
 		object client.Object
@@ -225,6 +236,14 @@ func (c *Cluster) Start(ctx context.Context) error {
 	var writing sync.WaitGroup
 	defer writing.Wait()
 	writing.Go(func() { c.statuses.run(ctx) })
+	for _, f := range c.followers() {
+		writing.Go(func() { f.run(ctx) })
+		select {
+		case <-f.read:
+		case <-ctx.Done():
+			return nil
+		}
+	}
 	for {
 		if err := c.compile(ctx); err != nil {
 			log.Error(err, "cannot compile the policies: the last good ones stay in force")
@@ -245,6 +264,14 @@ func (c *Cluster) Start(ctx context.Context) error {
 		default:
 		}
 	}
+}
+
+// followers are those of the other projects' kinds.
+func (c *Cluster) followers() []*follower {
+	if c.crossplane == nil {
+		return nil
+	}
+	return []*follower{c.crossplane}
 }
 
 // pause waits, and reports whether that came to its end before ctx.
@@ -277,11 +304,15 @@ func (c *Cluster) compile(ctx context.Context) error {
 		}
 		compiled = append(compiled, one)
 	}
-	c.compiler.refuseLoops(compiled)
-	noteConflicts(compiled)
+	own := len(compiled)
+	compiled, err := c.compileCrossplane(ctx, compiled)
+	if err != nil {
+		return err
+	}
+	c.compiler.finish(compiled)
 	c.compiled.Store(&compiled)
 	c.set.Store(policy.NewSet(rulesOf(compiled)))
-	c.statuses.publish(compiled)
+	c.statuses.publish(compiled[:own]) // the others have no status
 	c.tell()
 	if retry(compiled) {
 		time.AfterFunc(compileAgain, c.again)
@@ -355,6 +386,31 @@ func (c *Cluster) foreignSecret(ctx context.Context, key objectKey) (*corev1.Sec
 	return secret, nil
 }
 
+// compileCrossplane adds what Crossplane's ImageConfigs are compiled to. Their
+// Secrets need not be tried again: the follower tells when it has read them.
+func (c *Cluster) compileCrossplane(ctx context.Context, compiled []Compiled) ([]Compiled, error) {
+	if c.crossplane == nil {
+		return compiled, nil
+	}
+	list, err := c.crossplane.list(ctx, v1beta1.KindImageConfig)
+	if err != nil {
+		return nil, err
+	}
+	objects := Objects{Secret: func(_, name string) (*corev1.Secret, error) { return c.crossplane.secret(ctx, name) }}
+	for i := range list {
+		raw, err := list[i].MarshalJSON()
+		if err != nil {
+			return nil, fmt.Errorf("reading %s %q: %w", KindCrossplane, list[i].GetName(), err)
+		}
+		one, err := c.compiler.CompileCrossplane(raw, objects)
+		if err != nil {
+			return nil, fmt.Errorf("reading %s %q: %w", KindCrossplane, list[i].GetName(), err)
+		}
+		compiled = append(compiled, one)
+	}
+	return compiled, nil
+}
+
 func (c *Cluster) ownSecret(ctx context.Context, name string) (*corev1.Secret, error) {
 	secret := &corev1.Secret{}
 	err := c.cache.Get(ctx, client.ObjectKey{Namespace: c.namespace, Name: name}, secret)
@@ -369,10 +425,16 @@ func (c *Cluster) ownSecret(ctx context.Context, name string) (*corev1.Secret, e
 
 // Ready reports an error until the rules were read.
 func (c *Cluster) Ready() error {
-	if c.Set() == nil {
-		return errors.New("the ImageConfigs are not read yet")
+	if c.Set() != nil {
+		return nil
 	}
-	return nil
+	err := errors.New("the ImageConfigs are not read yet")
+	for _, f := range c.followers() {
+		if problem := f.problem(); problem != nil {
+			err = fmt.Errorf("%w: %w", err, problem)
+		}
+	}
+	return err
 }
 
 // Namespace describes a namespace by its labels. One that was made a moment ago

@@ -267,7 +267,7 @@ func TestClusterMessage(t *testing.T) {
 	message := c.Set().Rules()[0].Verification.Fixed.Message
 	for _, want := range []string{
 		`secret "absent" does not exist in Pratique's namespace "pratique-system" (set by --namespace)`,
-		"; see: kubectl describe imageconfig acme",
+		"; see: kubectl describe imageconfigs.pratique.dev acme",
 	} {
 		if !strings.Contains(message, want) {
 			t.Errorf("%q is not in %q", want, message)

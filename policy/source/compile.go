@@ -78,6 +78,9 @@ type Compiler struct {
 	// error that is not the policy's own fault does not last: it is asked again.
 	Check func(language.Policy) error
 
+	// CrossplaneNamespace is where Crossplane's ImageConfigs have their Secrets.
+	CrossplaneNamespace string
+
 	// namespace is Pratique's own.
 	namespace string
 	// cluster says that kubectl shows the conditions of what is compiled.
@@ -226,7 +229,7 @@ func (c *compilation) result() Compiled {
 func (c Compiler) held(compiled Compiled) *policy.Verification {
 	verdict := policy.Undecided(policy.ReasonNotReady, "it is not ready: %s", oneLine(compiled.Message))
 	if c.cluster {
-		verdict.Message += "; see: kubectl describe imageconfig " + compiled.Rule.Name
+		verdict.Message += "; see: kubectl describe imageconfigs." + v1alpha1.GroupName + " " + compiled.Rule.Name
 	}
 	return &policy.Verification{Engine: cosign.Engine, Fixed: &verdict}
 }

@@ -89,8 +89,14 @@ func (f *Files) compile(read *manifests) error {
 		}
 		compiled = append(compiled, c)
 	}
-	f.compiler.refuseLoops(compiled)
-	noteConflicts(compiled)
+	for _, raw := range read.crossplane {
+		c, err := f.compiler.CompileCrossplane(raw, read.objects())
+		if err != nil {
+			return err
+		}
+		compiled = append(compiled, c)
+	}
+	f.compiler.finish(compiled)
 	f.manifests.Store(read)
 	f.compiled.Store(&compiled)
 	f.set.Store(policy.NewSet(rulesOf(compiled)))
@@ -211,9 +217,9 @@ func logCompiled(log logr.Logger, compiled []Compiled) {
 	for _, c := range compiled {
 		switch {
 		case !c.Ready:
-			log.Info("an ImageConfig is not ready", "name", c.Rule.Name, "reason", c.Reason, "message", c.Message)
+			log.Info("an ImageConfig is not ready", "kind", c.Rule.Kind, "name", c.Rule.Name, "reason", c.Reason, "message", c.Message)
 		case c.Message != inForce:
-			log.Info("an ImageConfig is in force, but", "name", c.Rule.Name, "message", c.Message)
+			log.Info("an ImageConfig is in force, but", "kind", c.Rule.Kind, "name", c.Rule.Name, "message", c.Message)
 		}
 	}
 }

@@ -103,7 +103,7 @@ func TestFilesRead(t *testing.T) {
 	write(t, dir+"/c.json", `{"apiVersion":"pratique.dev/v1alpha1","kind":"ImageConfig","metadata":{"name":"four"},"spec":{"matchImages":[{"prefix":"d.io/"}]}}`)
 	write(t, dir+"/list.yaml", "apiVersion: v1\nkind: List\nitems:\n"+indent(config("five", "e.io/"))+indent(secret("n", "listed", "Opaque", "k", "v")))
 	write(t, dir+"/other.yaml", "apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: x}\nspec: {anything: true}\n")
-	write(t, dir+"/foreign.yaml", "apiVersion: pkg.crossplane.io/v1beta1\nkind: ImageConfig\nmetadata: {name: crossplane}\n")
+	write(t, dir+"/foreign.yaml", "apiVersion: pkg.crossplane.io/v1\nkind: Provider\nmetadata: {name: crossplane}\n")
 	write(t, dir+"/notes.txt", "not: [yaml")
 	write(t, dir+"/.hidden.yaml", "not: [yaml")
 	write(t, dir+"/sub/deeper.yaml", config("not-read", "f.io/"))

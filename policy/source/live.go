@@ -69,6 +69,18 @@ var purposes = []struct {
 	{"rewriteImage", func(r *policy.Rule) bool { return r.Rewrite != nil }},
 }
 
+// finish sees to what compiled ImageConfigs are to one another.
+func (c Compiler) finish(compiled []Compiled) {
+	c.refuseLoops(compiled)
+	// Kinds come first in nobody's place but their own.
+	own := slices.IndexFunc(compiled, func(one Compiled) bool { return one.Rule.Kind == KindCrossplane })
+	if own < 0 {
+		own = len(compiled)
+	}
+	noteConflicts(compiled[:own])
+	noteConflicts(compiled[own:])
+}
+
 // noteConflicts tells ImageConfigs over which another one is chosen for such a
 // purpose: of equal prefixes the first by name (spec section 3).
 func noteConflicts(compiled []Compiled) {

@@ -27,6 +27,7 @@ import (
 	kjson "sigs.k8s.io/json"
 	"sigs.k8s.io/yaml"
 
+	"github.com/pratique-dev/pratique/api/crossplane/v1beta1"
 	"github.com/pratique-dev/pratique/api/v1alpha1"
 )
 
@@ -37,6 +38,7 @@ const maxFile = 64 << 20
 type manifests struct {
 	own        string   // Pratique's own namespace: that of Secrets and ConfigMaps without one
 	configs    [][]byte // JSON, in the order of files
+	crossplane [][]byte // Crossplane's ImageConfigs, the same
 	secrets    map[objectKey]*corev1.Secret
 	configMaps map[objectKey]*corev1.ConfigMap
 	accounts   map[objectKey]account
@@ -222,8 +224,6 @@ func (m *manifests) add(raw []byte) error {
 		return errors.New("not a Kubernetes object: it has no apiVersion and kind")
 	}
 	switch kind := object.APIVersion + " " + object.Kind; kind {
-	case v1alpha1.GroupVersion().String() + " " + v1alpha1.KindImageConfig:
-		return m.addConfig(object.Name, raw)
 	case "v1 Secret":
 		return m.addSecret(object.Name, raw)
 	case "v1 ConfigMap":
@@ -235,20 +235,33 @@ func (m *manifests) add(raw []byte) error {
 	case "v1 List":
 		return m.addItems(raw)
 	default:
-		if strings.HasPrefix(kind, v1alpha1.GroupName+"/") {
-			return fmt.Errorf("no such kind: %s", kind)
-		}
+		return m.addPolicy(kind, object.Name, raw)
+	}
+}
+
+// addPolicy adds an object if it is of a kind that rules are compiled from.
+// Another version of one would be rules that are not in force.
+func (m *manifests) addPolicy(kind, name string, raw []byte) error {
+	switch kind {
+	case v1alpha1.GroupVersion().String() + " " + v1alpha1.KindImageConfig:
+		return m.addConfig(v1alpha1.KindImageConfig, name, raw, &m.configs)
+	case v1beta1.GroupVersion().String() + " " + v1beta1.KindImageConfig:
+		return m.addConfig(KindCrossplane, name, raw, &m.crossplane)
+	}
+	if strings.HasPrefix(kind, v1alpha1.GroupName+"/") ||
+		strings.HasPrefix(kind, v1beta1.GroupName+"/") && strings.HasSuffix(kind, " "+v1beta1.KindImageConfig) {
+		return fmt.Errorf("no such kind: %s", kind)
 	}
 	return nil
 }
 
 // addConfig keeps an ImageConfig as it is: the compiler reads it.
-func (m *manifests) addConfig(name string, raw []byte) error {
-	if err := checkName(v1alpha1.KindImageConfig, name); err != nil {
+func (m *manifests) addConfig(kind, name string, raw []byte, to *[][]byte) error {
+	if err := checkName(kind, name); err != nil {
 		return err
 	}
-	m.configs = append(m.configs, raw)
-	return m.once(v1alpha1.KindImageConfig, name)
+	*to = append(*to, raw)
+	return m.once(kind, name)
 }
 
 func (m *manifests) addSecret(name string, raw []byte) error {

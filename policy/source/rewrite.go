@@ -73,27 +73,34 @@ func forRewritten(rule *policy.Rule) *policy.Rule {
 	if rule.Rewrite == nil || rule.Verification == nil {
 		return nil
 	}
-	return &policy.Rule{
+	rewritten := &policy.Rule{
 		Kind: rule.Kind, Name: rule.Name, Mode: rule.Mode, Namespaces: rule.Namespaces,
 		Prefixes: []reference.Prefix{rule.Rewrite.To}, Adds: true, Verification: rule.Verification,
 	}
+	if written := rule.Rewrite.Written; written != "" {
+		rewritten.Written = []string{written}
+		// What has no canonical form is met as it is written.
+		rewritten.Prefixes, _ = canonicalPrefixes(written)
+	}
+	return rewritten
 }
 
 // refuseLoops makes those ImageConfigs not ready under which a rewritten name
 // would be rewritten again, by themselves or by others: which of several names
 // is meant would hang on how often somebody looks. Whether two of them ever
-// govern the same namespace is not asked: labels change.
+// govern the same namespace is not asked: labels change. Crossplane's own only
+// say where to look, once; but what is written into a Pod they would meet again.
 func (c Compiler) refuseLoops(compiled []Compiled) {
 	again := make([]string, len(compiled))
 	for i := range compiled {
-		again[i] = rewritingAgain(compiled, compiled[i].Rule.Rewrite)
+		again[i] = rewritingAgain(compiled, compiled[i].Rule)
 	}
 	for i, by := range again {
 		if by == "" {
 			continue
 		}
 		one := &compiled[i]
-		message := fmt.Sprintf("spec.rewriteImage: what it rewrites to, %s, ImageConfig %q rewrites again", one.Rule.Rewrite.To.Text, by)
+		message := fmt.Sprintf("spec.rewriteImage: what it rewrites to, %s, %s rewrites again", one.Rule.Rewrite.To.Text, by)
 		if !one.Ready {
 			message += "; " + one.Message
 		}
@@ -103,27 +110,31 @@ func (c Compiler) refuseLoops(compiled []Compiled) {
 		if one.Rewritten != nil {
 			one.Rewritten.Verification = one.Rule.Verification
 		}
-		if by == one.Rule.Name {
+		if by == nameOf(one.Rule) {
 			one.Rewritten = nil // its own prefixes hold the same images back
 		}
 	}
 }
 
-// rewritingAgain names the first ImageConfig that rewrites what a rewrite leads
+// rewritingAgain names the first ImageConfig that rewrites what a rule rewrites
 // to, "" if none does.
-func rewritingAgain(compiled []Compiled, rewrite *policy.Rewrite) string {
-	if rewrite == nil {
+func rewritingAgain(compiled []Compiled, rule *policy.Rule) string {
+	rewrite := rule.Rewrite
+	if rewrite == nil || rewrite.Written != "" {
 		return ""
 	}
 	for _, other := range compiled {
-		if other.Rule.Rewrite == nil {
+		if other.Rule.Rewrite == nil || other.Rule.Kind != rule.Kind && rewrite.Lookup {
 			continue
 		}
 		for _, prefix := range other.Rule.Prefixes {
 			if strings.HasPrefix(prefix.Text, rewrite.To.Text) || strings.HasPrefix(rewrite.To.Text, prefix.Text) {
-				return other.Rule.Name
+				return nameOf(other.Rule)
 			}
 		}
 	}
 	return ""
 }
+
+// nameOf names a rule for people.
+func nameOf(rule *policy.Rule) string { return fmt.Sprintf("%s %q", rule.Kind, rule.Name) }
