@@ -17,7 +17,7 @@ LDFLAGS := -s -w -X github.com/pratique-dev/pratique/internal/version.override=$
 
 # Modules of this repository that are linted and vetted; each is tested by the
 # target that is named after it.
-MODULES := . e2e e2e/controlplane
+MODULES := . e2e e2e/controlplane e2e/sigstore/servers
 # The packages in which goroutines share state.
 RACE := ./policy/... ./reference ./registry/... ./webhook/... ./internal/pullsecret ./internal/server
 # How long each fuzz test runs.
@@ -45,6 +45,11 @@ controlplane: ## Build the control plane for tests and the demo
 	@echo "building e2e/controlplane/bin/controlplane (minutes the first time)"
 	$(MAKE) --no-print-directory -C e2e/controlplane build
 
+.PHONY: sigstore
+sigstore: ## Build the servers of Sigstore for tests
+	@echo "building e2e/sigstore/servers/bin (minutes the first time)"
+	$(MAKE) --no-print-directory -C e2e/sigstore/servers build
+
 .PHONY: distribution
 distribution: ## Build the registry for tests
 	@echo "building bin/distribution"
@@ -62,6 +67,7 @@ generate: $(BIN)/controller-gen ## Generate deep copies, CRDs and roles
 clean: ## Remove what was built
 	rm -rf $(BIN)
 	$(MAKE) --no-print-directory -C e2e/controlplane clean
+	$(MAKE) --no-print-directory -C e2e/sigstore/servers clean
 
 ##@ Checking
 
@@ -102,8 +108,9 @@ test-race: ## Unit tests under the race detector, where goroutines share state
 	CGO_ENABLED=1 $(GO) test -race $(RACE)
 
 .PHONY: test-e2e
-test-e2e: build controlplane distribution ## Tests on a real control plane
+test-e2e: build controlplane sigstore distribution ## Tests on a real control plane
 	$(MAKE) --no-print-directory -C e2e/controlplane test
+	$(MAKE) --no-print-directory -C e2e/sigstore/servers test
 	cd e2e && $(GO) test -timeout 15m ./...
 
 .PHONY: fuzz

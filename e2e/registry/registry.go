@@ -160,6 +160,7 @@ func serve(handler http.Handler, options Options, closeHandler func() error) (*R
 		served: make(chan error, 1),
 		close:  closeHandler,
 	}
-	go func() { r.served <- r.server.Serve(listener) }()
+	server := r.server // Stop, which may come before the goroutine runs, forgets it
+	go func() { r.served <- server.Serve(listener) }()
 	return r, nil
 }

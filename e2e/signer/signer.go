@@ -9,7 +9,9 @@
 //	signer/cosign3  cosign sign of version 3: a bundle that refers to the image
 //
 // Both call the function that the command line calls, with the defaults of its
-// flags; neither needs a network beyond the registry.
+// flags; with a key alone neither needs a network beyond the registry. Options
+// say what else there is to sign with, and need the services of a Sigstore; see
+// package sigstore.
 package signer
 
 import (

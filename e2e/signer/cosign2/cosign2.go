@@ -6,16 +6,12 @@
 //	cosign sign --key cosign.key --tlog-upload=false --annotations k=v IMAGE
 //
 // The signature goes into the same repository under the tag sha256-<hex>.sig.
+// SignWith signs by an identity too, into a log, with a timestamp, or elsewhere,
+// and Attest writes attestations.
 package cosign2
 
 import (
 	"context"
-	"fmt"
-	"time"
-
-	"github.com/sigstore/cosign/v2/cmd/cosign/cli/options"
-	"github.com/sigstore/cosign/v2/cmd/cosign/cli/sign"
-	"github.com/spf13/cobra"
 
 	"github.com/pratique-dev/pratique/e2e/signer"
 )
@@ -30,29 +26,5 @@ var _ signer.Func = Sign
 // The deadline of ctx holds. A later cancellation is not noticed: cosign 2
 // takes no context.
 func Sign(ctx context.Context, key signer.Key, image string, annotations map[string]string) error {
-	if err := ctx.Err(); err != nil {
-		return err
-	}
-	// Parsing the command line's own flags gives every option its default.
-	var signOptions options.SignOptions
-	flags := &cobra.Command{}
-	signOptions.AddFlags(flags)
-	if err := flags.ParseFlags([]string{"--key=" + key.PrivateFile, "--tlog-upload=false", "--yes"}); err != nil {
-		return fmt.Errorf("setting cosign's flags: %w", err)
-	}
-	signOptions.Annotations = signer.Pairs(annotations)
-
-	root := &options.RootOptions{Timeout: options.DefaultTimeout}
-	if deadline, ok := ctx.Deadline(); ok {
-		root.Timeout = time.Until(deadline)
-	}
-	keyOptions := options.KeyOpts{
-		KeyRef:           signOptions.Key,
-		PassFunc:         func(bool) ([]byte, error) { return []byte(key.Password), nil },
-		SkipConfirmation: signOptions.SkipConfirmation,
-	}
-	if err := sign.SignCmd(root, keyOptions, signOptions, []string{image}); err != nil {
-		return fmt.Errorf("signing image %q: %w", image, err)
-	}
-	return nil
+	return SignWith(ctx, image, signer.Options{Key: &key, Annotations: annotations})
 }

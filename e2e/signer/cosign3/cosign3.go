@@ -3,21 +3,18 @@
 
 // Package cosign3 signs images as the command line of cosign 3 does:
 //
-//	cosign sign --key cosign.key --use-signing-config=false --tlog-upload=false --annotations k=v IMAGE
+//	cosign sign --key cosign.key --signing-config none.json --annotations k=v IMAGE
+//
+// where none.json names no service.
 //
 // The signature is a Sigstore bundle in the same repository whose subject is
 // the image. It is found by the referrers API, or, in a registry without it, by
-// the index under the tag sha256-<hex>.
+// the index under the tag sha256-<hex>. SignWith signs by an identity too, into
+// a log, with a timestamp, or elsewhere, and Attest writes attestations.
 package cosign3
 
 import (
 	"context"
-	"fmt"
-	"io"
-
-	"github.com/sigstore/cosign/v3/cmd/cosign/cli/options"
-	"github.com/sigstore/cosign/v3/cmd/cosign/cli/sign"
-	"github.com/spf13/cobra"
 
 	"github.com/pratique-dev/pratique/e2e/signer"
 )
@@ -27,25 +24,5 @@ var _ signer.Func = Sign
 // Sign signs the image with the key; see signer.Func. Where it pushes to is
 // printed on standard error, as the command line does. Each call adds a bundle.
 func Sign(ctx context.Context, key signer.Key, image string, annotations map[string]string) error {
-	// Parsing the command line's own flags gives every option its default.
-	var signOptions options.SignOptions
-	flags := &cobra.Command{}
-	signOptions.AddFlags(flags)
-	flags.Flags().SetOutput(io.Discard) // some are deprecated, which is no news to a test
-	if err := flags.ParseFlags([]string{"--key=" + key.PrivateFile, "--use-signing-config=false", "--tlog-upload=false", "--yes"}); err != nil {
-		return fmt.Errorf("setting cosign's flags: %w", err)
-	}
-	signOptions.Annotations = signer.Pairs(annotations)
-
-	root := &options.RootOptions{Timeout: options.DefaultTimeout}
-	keyOptions := options.KeyOpts{
-		KeyRef:           signOptions.Key,
-		PassFunc:         func(bool) ([]byte, error) { return []byte(key.Password), nil },
-		NewBundleFormat:  signOptions.NewBundleFormat,
-		SkipConfirmation: signOptions.SkipConfirmation,
-	}
-	if err := sign.SignCmd(ctx, root, keyOptions, signOptions, []string{image}); err != nil {
-		return fmt.Errorf("signing image %q: %w", image, err)
-	}
-	return nil
+	return SignWith(ctx, image, signer.Options{Key: &key, Annotations: annotations})
 }
