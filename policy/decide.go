@@ -121,12 +121,20 @@ type Question struct {
 	// Pods says that the images are those of Pods, or will be: rules that rewrite
 	// Pods apply.
 	Pods bool
+	// Object is what the images are in, nil if that is not known.
+	Object *Object
+	// Secrets finds pull secrets by name, in the namespace of the object; nil
+	// finds none.
+	Secrets func(names []string) *credential.Source
 }
 
 // Asked is one image of a question: a reference, or the error of reading it.
 type Asked struct {
 	Reference reference.Reference
 	Invalid   error
+	// Unchanged says that the object had the image before, and something else of
+	// it changes: only rules that look at the object are asked.
+	Unchanged bool
 }
 
 // Decision is the answer for one image.
@@ -193,7 +201,7 @@ func (d *Decider) eachDistinct(q Question, decisions []Decision, decide func(Ask
 			decisions[i] = d.invalid(asked)
 			continue
 		}
-		identity := q.Set.identity(asked.Reference)
+		identity := q.Set.identity(asked)
 		if _, seen := first[identity]; seen {
 			continue
 		}
@@ -214,7 +222,7 @@ func (d *Decider) eachDistinct(q Question, decisions []Decision, decide func(Ask
 	}
 	_ = group.Wait() // decide returns decisions, never errors
 	for i, asked := range q.Images {
-		if j, ok := first[q.Set.identity(asked.Reference)]; ok && asked.Invalid == nil && j != i {
+		if j, ok := first[q.Set.identity(asked)]; ok && asked.Invalid == nil && j != i {
 			decisions[i] = decisions[j]
 			decisions[i].Reference = asked.Reference
 		}
@@ -338,6 +346,7 @@ func (q *Question) elsewhere(image Image, places []Place) []Image {
 			there.Apart = true
 		}
 		there.Digest, there.TagPrefix, there.First = image.Digest, place.TagPrefix, place.Credentials
+		there.Credentials = q.shown(place, there.Credentials)
 		found = append(found, there)
 	}
 	return found
@@ -348,8 +357,11 @@ func (q *Question) elsewhere(image Image, places []Place) []Image {
 // of the registry only if a rule reaches into the tag (spec section 2).
 func (d *Decider) decide(ctx context.Context, q *Question, asked Asked) Decision {
 	p := d.place(q, asked.Reference)
-	e := &examination{decider: d, question: q, selection: p.Selection, image: q.image(p)}
+	e := &examination{decider: d, question: q, selection: p.Selection, image: q.image(p), by: p.by}
 	e.decision = Decision{Reference: asked.Reference, Authentication: p.Authentication}
+	if asked.Unchanged {
+		return e.again(ctx, p)
+	}
 	if e.renamed(p) {
 		return e.decision
 	}

@@ -19,14 +19,18 @@ type examination struct {
 	selection Selection
 	image     Image
 	decision  Decision
-	// as is the name that the image was rewritten to, if it was.
+	// as is the name that the image was rewritten to, if it was, and by the rule
+	// that did.
 	as string
+	by *Rule
 
 	// unresolved is set when the digest, or what the tag names, could not be
 	// found: the verdict of every rule that would have needed it.
 	unresolved *Verdict
 	// unpinned says that the image should have had a digest.
 	unpinned bool
+	// unchanged says that the object had the image before.
+	unchanged bool
 	// unsettled are the rules that, for want of one, may or may not apply.
 	unsettled []*Rule
 }
@@ -51,7 +55,7 @@ func (e *examination) resolve(ctx context.Context) {
 	e.warnStale(resolution)
 	e.image.Digest = resolution.Digest
 	e.decision.Digest = resolution.Digest
-	e.unpinned = e.question.Pinned
+	e.unpinned = e.question.Pinned && !e.unchanged
 	if len(e.selection.Digested) > 0 {
 		e.settle()
 	}
@@ -63,7 +67,7 @@ func (e *examination) resolve(ctx context.Context) {
 func (e *examination) settle() {
 	before := e.selection
 	pinned := e.image.Reference.Pin(e.image.Digest)
-	e.selection = e.question.Set.Select(pinned, e.question.Namespace)
+	e.selection = e.selects(pinned)
 	again := e.question.image(placed{reference: pinned, Selection: e.selection})
 	e.image.Authentication, e.image.Second, e.image.Transport = again.Authentication, again.Second, again.Transport
 	if !e.unpinned {
@@ -161,6 +165,14 @@ func (e *examination) verdict(ctx context.Context, rule *Rule) (v Verdict) {
 			v = Panicked(p)
 		}
 	}()
+	v = e.examine(ctx, rule)
+	if v.Outcome == Accepted && rule.Verification.Object != nil {
+		v = e.judge(ctx, rule.Verification.Object, v)
+	}
+	return v
+}
+
+func (e *examination) examine(ctx context.Context, rule *Rule) Verdict {
 	switch {
 	case rule.uncertain(e.question.Namespace):
 		return e.unreadable()

@@ -102,6 +102,9 @@ func (k *kind) selectAsWritten(selection *Selection, ref reference.Reference, ns
 		var more [depth][]*Rule
 		found = union(found, longest(k.written.appendMatches(more[:0], writtenWithoutTag(ref)), ns))
 	}
+	// Nor must another spelling of the same name meet less than the canonical one.
+	var plain [depth][]*Rule
+	found = union(found, longest(k.written.appendMatches(plain[:0], ref.Canonical()), ns))
 	if len(found) > 0 {
 		selection.Verification = union(selection.Verification, found)
 		selection.Tagged = without(selection.Tagged, selection.Verification)

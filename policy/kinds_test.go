@@ -88,10 +88,11 @@ func TestSelectAsWritten(t *testing.T) {
 		"of equals all":                   {[]string{"a.io/x", "a.io:443/x"}, "A.io/x:1", "a.io/x a.io:443/x"},
 		"a tag":                           {[]string{"a.io/x:"}, "a.io/x:1", "a.io/x:"},
 		"a tag's repository, canonical":   {[]string{"a.io/x:", "a.io/x"}, "a.io/x:1", "a.io/x a.io/x:"},
+		"another spelling":                {[]string{"docker.io/", "acme"}, "acmecorp/x@" + digestA, "acme docker.io/"},
 		"a tag beside a digest":           {[]string{"a.io/x:"}, "a.io/x:1@" + digestA, "a.io/x:"},
 		"a tag, and the digest alone":     {[]string{"a.io/x:"}, "a.io/x@" + digestA, ""},
-		"a tag in capitals' host":         {[]string{"a.io/x:"}, "A.io/x:1@" + digestA, "+a.io/x:"},
-		"a default tag is not written":    {[]string{"a.io/x:"}, "a.io/x", "+a.io/x:"},
+		"a tag in capitals' host":         {[]string{"a.io/x:"}, "A.io/x:1@" + digestA, "a.io/x:"},
+		"a default tag":                   {[]string{"a.io/x:"}, "a.io/x", "a.io/x:"},
 		"what a made-up tag would hide":   {[]string{"x", "x/y:1"}, "x/y:1@" + digestA, "x x/y:1"},
 		"a digest as written":             {[]string{"a.io/x@" + digestA, "a.io/x"}, "a.io/x@" + digestA, "a.io/x@" + digestA},
 		"a digest behind a tag":           {[]string{"a.io/x@" + digestA, "a.io/x"}, "a.io/x:1@" + digestA, "a.io/x a.io/x@" + digestA},
@@ -423,9 +424,13 @@ func TestPlaceKinds(t *testing.T) {
 			rules: []*policy.Rule{theirs("r", "a.io/x/", "m.io/"), v("m.io")}, image: "a.io/x/y:1",
 			resolved: "m.io/y:1", digest: digestA, want: []string{"v/Enforce Accepted Verified"}, message: "as m.io/y:1: fine",
 		},
-		"a verifier of the old name does not count": {
+		"a verifier of the old name, of another kind, counts": {
 			rules: []*policy.Rule{theirs("r", "a.io/x/", "m.io/"), v("a.io")}, image: "a.io/x/y:1",
-			want: []string{"server/ Skipped NotCovered"}, message: `as m.io/y:1, to which ImageConfig.pkg.crossplane.io "r" rewrites it`,
+			resolved: "m.io/y:1", digest: digestA, want: []string{"v/Enforce Accepted Verified"}, message: "as m.io/y:1: fine",
+		},
+		"a verifier of the old name, of the same kind, does not": {
+			rules: []*policy.Rule{lookup(rewrites(t, "a.io", "m.io/")), v("a.io")}, image: "a.io/x/y:1",
+			want: []string{"server/ Skipped NotCovered"}, message: "as m.io/x/y:1, to which ImageConfig",
 		},
 		"once": {
 			rules: []*policy.Rule{theirs("r", "a.io/", "m.io/a.io/"), theirs("s", "m.io/", "n.io/"), v("m.io")}, image: "a.io/y:1",

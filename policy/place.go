@@ -28,7 +28,7 @@ type placed struct {
 
 // place rewrites a reference, once, and selects the rules for what came of it.
 func (d *Decider) place(q *Question, written reference.Reference) placed {
-	p := placed{reference: written, Selection: q.Set.Select(written, q.Namespace)}
+	p := placed{reference: written, Selection: q.selects(written)}
 	rule := d.rewriting(q, &p.Selection)
 	if rule == nil || rule.held() || rule.uncertain(q.Namespace) {
 		return p
@@ -38,7 +38,32 @@ func (d *Decider) place(q *Question, written reference.Reference) placed {
 		p.invalid = err
 		return p
 	}
-	return placed{reference: rewritten, by: rule, before: &p.Selection, Selection: q.Set.Select(rewritten, q.Namespace)}
+	return placed{
+		reference: rewritten, by: rule, before: &p.Selection,
+		Selection: q.selects(rewritten).joined(p.Selection, rule.Kind),
+	}
+}
+
+// joined adds the rules for the name as written that are of another kind than
+// the one that rewrote it: who may write one kind must not switch another one
+// off. The rule for what no other is about is about the new name alone.
+func (s Selection) joined(written Selection, kind string) Selection {
+	others := func(rules []*Rule) []*Rule {
+		return slices.DeleteFunc(slices.Clone(rules), func(r *Rule) bool {
+			return r.Kind == kind || r.Globs != nil && r.Globs.Rest
+		})
+	}
+	if kept := others(written.Verification); len(kept) > 0 {
+		s.Verification = union(s.Verification, kept)
+	}
+	if kept := others(written.Digested); len(kept) > 0 {
+		s.Digested = union(s.Digested, kept)
+	}
+	if kept := others(written.Tagged); len(kept) > 0 {
+		s.Tagged = union(s.Tagged, kept)
+	}
+	s.Tagged = without(s.Tagged, s.Verification)
+	return s
 }
 
 // rewriting is the rule that is to rewrite an image of this question, nil for

@@ -36,6 +36,8 @@ type Rule struct {
 	// Written are compared, byte by byte and besides, with references as they are
 	// written.
 	Written []string
+	// Globs say which images are meant in the place of Prefixes, nil if these do.
+	Globs *Globs
 	// Adds says that the rule shadows nothing: the rules of the next shorter
 	// prefix come on top of it.
 	Adds bool
@@ -135,6 +137,8 @@ type Verification struct {
 	// ByReference says that verdicts depend on the reference as judged, not on
 	// repository and digest alone.
 	ByReference bool
+	// Object judges what the Verifier, or Fixed, accepts, nil for nobody.
+	Object ObjectPolicy
 	// Places is where the Verifier looks besides the image's own repository. An
 	// Image that it is given has them, in this order, as Elsewhere.
 	Places []Place
@@ -149,6 +153,9 @@ type Place struct {
 	TagPrefix string
 	// Credentials are tried first there.
 	Credentials []credential.Config
+	// PullSecrets are names of pull secrets in the namespace of the object that
+	// has the image: they are used there in place of the object's own.
+	PullSecrets []string
 }
 
 // NeedsDigest reports whether the rule looks at the image that a tag names.

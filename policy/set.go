@@ -16,6 +16,8 @@ type Set struct {
 	rules []*Rule
 	// kinds are sorted by name.
 	kinds []*kind
+	// globs holds the rules with globs.
+	globs []*Rule
 	// injecting holds the rules that give Pods a pull secret.
 	injecting []*Rule
 	// hosts holds the hosts that prefixes name: metrics may have them as labels.
@@ -29,6 +31,10 @@ func NewSet(rules []*Rule) *Set {
 	s := &Set{hosts: map[string]struct{}{}}
 	s.rules = slices.SortedFunc(slices.Values(rules), compareRules)
 	for _, rule := range s.rules {
+		if rule.Globs != nil {
+			s.addGlobs(rule)
+			continue
+		}
 		if rule.Authentication != nil && rule.Authentication.Inject != nil {
 			s.injecting = append(s.injecting, rule)
 		}
@@ -56,15 +62,6 @@ func (s *Set) Injecting() []*Rule { return s.injecting }
 func (s *Set) KnowsHost(host string) bool {
 	_, ok := s.hosts[host]
 	return ok
-}
-
-// identity tells images of one request apart: those that have it in common are
-// judged alike.
-func (s *Set) identity(ref reference.Reference) string {
-	if s.asWritten {
-		return ref.Written()
-	}
-	return ref.Canonical()
 }
 
 // Selection is the rules that apply to one reference, chosen once per purpose

@@ -87,6 +87,8 @@ const (
 	ReasonCredentials      Reason = "Credentials"
 	ReasonNotReady         Reason = "NotReady"
 	ReasonNamespace        Reason = "Namespace"
+	ReasonPolicy           Reason = "Policy"
+	ReasonNoObject         Reason = "NoObject"
 	ReasonInternal         Reason = "Internal"
 )
 
@@ -110,6 +112,9 @@ type Verdict struct {
 	Message string
 	// Signer says who vouches for an accepted image: an authority's name.
 	Signer string
+	// Evidence is what an [ObjectPolicy] is told of an accepted image, in a form
+	// that is between it and the Verifier.
+	Evidence string
 	// Trace is for the log: what a panic came with, and where from.
 	Trace string
 	// Expires is when what the verdict rests on ends; zero if it does not.

@@ -240,7 +240,7 @@ func (a *access) content(ctx context.Context, layer descriptor, f form) fetched[
 	switch {
 	case layer.Size > f.limit:
 		return fetched[[]byte]{err: limitError(a.host(), f.what, f.limit)}
-	case false:
+	case layer.Size > maxSignature:
 		return fetched[[]byte]{late: func(ctx context.Context, keep func(back func())) ([]byte, error) {
 			return a.blob(ctx, layer.UntrustedDigest, request{what: f.what, limit: f.limit, keep: keep})
 		}}

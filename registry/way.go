@@ -163,6 +163,11 @@ type carrier struct {
 	site site
 }
 
+// Transport sends requests that are about no image, as those for a trust root,
+// on the server's own way: with the same guard, proxies and bounds, and without
+// any credentials.
+func (c *Client) Transport() http.RoundTripper { return carrier{way: c.ways.own} }
+
 // RoundTrip implements [http.RoundTripper].
 func (c carrier) RoundTrip(request *http.Request) (*http.Response, error) {
 	over := c.way.open

@@ -180,6 +180,7 @@ type subject struct {
 	row    *Row
 	images []Image // new or changed, without those that are skipped
 	found  Found
+	set    *policy.Set // the rules in force, once they were looked at
 }
 
 // errUnknownKind means that nobody can tell where images are.
@@ -232,7 +233,10 @@ var errNoRules = errors.New("the ImageConfigs are not read yet: the server has j
 
 // question asks about the images of a subject.
 func (h *Handler) question(ctx context.Context, r *request, s subject) (policy.Question, error) {
-	q := policy.Question{Set: h.Surroundings.Set(), Pods: len(s.row.podSpecs) > 0, Images: make([]policy.Asked, len(s.images))}
+	q := policy.Question{Set: s.set, Pods: len(s.row.podSpecs) > 0, Images: make([]policy.Asked, len(s.images))}
+	if q.Set == nil {
+		q.Set = h.Surroundings.Set()
+	}
 	if q.Set == nil {
 		return q, errNoRules
 	}
@@ -245,6 +249,9 @@ func (h *Handler) question(ctx context.Context, r *request, s subject) (policy.Q
 	names := h.names(r, s)
 	if names.Namespace == "" {
 		names = credential.Names{} // it has none of its own; the surroundings may have some for everybody
+	}
+	if q.Object = r.object(q.Set); q.Object != nil {
+		q.Secrets = h.secrets(names.Namespace)
 	}
 	names.Expected = expected(q, names.PullSecrets)
 	q.Credentials = h.Surroundings.Credentials(names)

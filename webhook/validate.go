@@ -16,6 +16,8 @@ func (h *Handler) validate(ctx context.Context, r *request) *response {
 	if err != nil {
 		return h.unexamined(passValidate, policy.Undecided(policy.ReasonInternal, "%v", err))
 	}
+	changed := len(s.images)
+	s.images = append(s.images, h.unchanged(ctx, r, &s)...)
 	given := &response{pass: passValidate, images: len(s.images)}
 	if len(s.images) == 0 {
 		return given
@@ -27,9 +29,12 @@ func (h *Handler) validate(ctx context.Context, r *request) *response {
 		return given
 	}
 	question.Pinned = s.row.Pinned
+	for i := range question.Images {
+		question.Images[i].Unchanged = i >= changed
+	}
 	for i, decision := range h.Decider.Decide(ctx, question) {
 		given.add(s.images[i], decision)
-		if s.row.floats(decision) {
+		if i < changed && s.row.floats(decision) {
 			h.floating(given, s.row, s.images[i], decision)
 		}
 	}

@@ -5,8 +5,6 @@ package main
 
 import (
 	"context"
-	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"net/http"
@@ -26,10 +24,15 @@ import (
 // of key services, and the evaluator of policies. Nobody who needs one waits.
 type fetched struct {
 	evaluator *language.Evaluator
-	trust     func() (*trust.Root, error)
+	// checker compiles policies in a child of its own: evaluations that run away
+	// must not keep a change of the rules waiting.
+	checker *language.Evaluator
+	trust   func() (*trust.Root, error)
 	// stale says why the trust root is not as new as it should be, if so.
 	stale func() error
 	keys  func(reference string) ([]byte, error)
+	// repositories are those that TrustRoots name.
+	repositories *trust.Repositories
 	// loops fetch until ctx ends, and tell changed what is new.
 	loops   []func(ctx context.Context)
 	changed chan struct{}
@@ -39,18 +42,24 @@ type fetched struct {
 // meanwhile no other change comes into force.
 const checkTime = 10 * time.Second
 
-// newFetched dials nobody, and starts nothing yet.
-func newFetched(s settings) (*fetched, error) {
+// newFetched dials nobody, and starts nothing yet. What it fetches of its own it
+// fetches over the transport.
+func newFetched(s settings, transport http.RoundTripper) (*fetched, error) {
 	command, err := evaluatorCommand()
 	if err != nil {
 		return nil, err
 	}
-	f := &fetched{changed: make(chan struct{}, 1), evaluator: language.New(language.Options{Command: command})}
+	f := &fetched{
+		changed:   make(chan struct{}, 1),
+		evaluator: language.New(language.Options{Command: command}),
+		checker:   language.New(language.Options{Command: command, Workers: 1}),
+	}
 	services := keyservice.New(keyservice.Options{Changed: f.tell})
 	f.keys = services.Key
-	f.loops = append(f.loops, services.Run)
+	f.repositories = trust.NewRepositories(transport, f.tell)
+	f.loops = append(f.loops, services.Run, f.repositories.Run)
 	if s.trustedRoot == "" {
-		return f, f.publicRoot(s.registry.RootCAs)
+		return f, f.publicRoot(transport)
 	}
 	return f, f.rootFile(s.trustedRoot)
 }
@@ -60,11 +69,18 @@ func newFetched(s settings) (*fetched, error) {
 func (f *fetched) into(ctx context.Context, c *source.Compiler) {
 	ctx = context.WithoutCancel(ctx)
 	c.Cosign.Evaluator, c.Trust, c.Keys = f.evaluator, f.trust, f.keys
+	c.PolicyController.Repository = f.repositories.Root
 	c.Check = func(p language.Policy) error {
 		ctx, cancel := context.WithTimeout(ctx, checkTime)
 		defer cancel()
-		return f.evaluator.Check(ctx, p)
+		return f.checker.Check(ctx, p)
 	}
+}
+
+// close ends what evaluates.
+func (f *fetched) close() {
+	f.evaluator.Close()
+	f.checker.Close()
 }
 
 // tell says that something is new.
@@ -129,12 +145,7 @@ func (f *fetched) rootFile(path string) error {
 
 // publicRoot is the trust root of the public Sigstore, fetched from the moment a
 // rule needs it.
-func (f *fetched) publicRoot(authorities *x509.CertPool) error {
-	transport := &http.Transport{
-		Proxy: http.ProxyFromEnvironment, ForceAttemptHTTP2: true, TLSClientConfig: &tls.Config{RootCAs: authorities},
-		// Once a day is not worth a connection that stays.
-		DisableKeepAlives: true,
-	}
+func (f *fetched) publicRoot(transport http.RoundTripper) error {
 	repository, err := trust.NewTUF(trust.Options{Transport: transport, Changed: f.tell})
 	if err != nil {
 		return err

@@ -227,7 +227,7 @@ func TestTrustedRootLater(t *testing.T) {
 		}
 	}
 	write(trustRoot(t, true))
-	f, err := newFetched(settings{trustedRoot: file})
+	f, err := newFetched(settings{trustedRoot: file}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -20,6 +20,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/validation"
 
 	"github.com/pratique-dev/pratique/policy"
+	"github.com/pratique-dev/pratique/policy/source"
 	"github.com/pratique-dev/pratique/reference"
 	"github.com/pratique-dev/pratique/registry"
 )
@@ -154,7 +155,11 @@ type policyFlags struct {
 	server              policy.Server
 	namespace           string
 	crossplaneNamespace string
-	trustedRoot         string
+	// policyController is where its own objects are, clusterPolicies which
+	// namespaces its policies govern.
+	policyController string
+	clusterPolicies  governed
+	trustedRoot      string
 }
 
 func (f *policyFlags) register(flags *pflag.FlagSet) {
@@ -167,6 +172,10 @@ func (f *policyFlags) register(flags *pflag.FlagSet) {
 	flags.StringVar(&f.namespace, "namespace", "pratique-system", "Pratique's own `namespace`: the Secrets and ConfigMaps that ImageConfigs name are there")
 	flags.StringVar(&f.crossplaneNamespace, "crossplane-namespace", "crossplane-system",
 		"`namespace` of Crossplane: the Secrets that its packages and its own ImageConfigs name are there")
+	flags.StringVar(&f.policyController, "policy-controller-namespace", "cosign-system",
+		"`namespace` of Sigstore's policy-controller: its settings are there, and the Secrets and ConfigMaps that its policies name")
+	flags.Var(newChoice(&f.clusterPolicies, governsLabelled, governsAll), "cip-namespaces",
+		"which namespaces ClusterImagePolicies govern; Labelled are those with policy.sigstore.dev/include=true")
 	flags.StringVar(&f.trustedRoot, trustedRootFlag, "",
 		"`file` with a Sigstore trusted root (trusted_root.json), reloaded on change, for ImageConfigs that name none; without one, the public Sigstore's, fetched once a rule needs it")
 }
@@ -179,7 +188,21 @@ func (f *policyFlags) check(c *cobra.Command) error {
 	if f.trustedRoot == "" && c.Flags().Changed(trustedRootFlag) {
 		return errors.New("reading --trusted-root: it names no file")
 	}
-	return errors.Join(checkNamespace("--namespace", f.namespace), checkNamespace("--crossplane-namespace", f.crossplaneNamespace))
+	return errors.Join(checkNamespace("--namespace", f.namespace), checkNamespace("--crossplane-namespace", f.crossplaneNamespace),
+		checkNamespace("--policy-controller-namespace", f.policyController))
+}
+
+// governed says which namespaces are governed.
+type governed string
+
+const (
+	governsLabelled governed = "Labelled"
+	governsAll      governed = "All"
+)
+
+// ofPolicyController says how policy-controller's objects are read.
+func (f *policyFlags) ofPolicyController() source.PolicyController {
+	return source.PolicyController{Namespace: f.policyController, All: f.clusterPolicies == governsAll}
 }
 
 func checkNamespace(flag, name string) error {

@@ -146,7 +146,7 @@ func (f *serveFlags) run(ctx context.Context) error {
 	stdlog.SetFlags(0)
 	stdlog.SetOutput(server.NewErrorLog(log, registerer))
 	settings := settings{
-		registry: registryOptions, server: f.policyFlags.server, namespace: f.namespace, crossplane: f.crossplaneNamespace, clouds: f.clouds,
+		registry: registryOptions, server: f.policyFlags.server, namespace: f.namespace, crossplane: f.crossplaneNamespace, policyController: f.ofPolicyController(), clouds: f.clouds,
 		cache: cache.Options{StaleFor: cmp.Or(f.staleTags, -1)}, pathsFlag: "--policies", writes: true, injectInto: f.injectNamespaces,
 		trustedRoot: f.trustedRoot,
 	}

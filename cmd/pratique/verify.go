@@ -136,7 +136,7 @@ func (f *verifyFlags) run(c *cobra.Command, images []string) error {
 		return err
 	}
 	parts, err := wire(ctx, settings{
-		registry: options, server: f.policyFlags.server, namespace: f.namespace, crossplane: f.crossplaneNamespace, clouds: f.clouds,
+		registry: options, server: f.policyFlags.server, namespace: f.namespace, crossplane: f.crossplaneNamespace, policyController: f.ofPolicyController(), clouds: f.clouds,
 		paths: f.files, pathsFlag: "-f", trustedRoot: f.trustedRoot,
 	}, prometheus.NewRegistry())
 	if err != nil {
@@ -188,6 +188,9 @@ func (f *verifyFlags) question(ctx context.Context, r rules, images []string) po
 	}
 	if f.in != "" {
 		q.Namespace = r.Namespace(ctx, f.in)
+		q.Secrets = func(names []string) *credential.Source {
+			return r.Credentials(credential.Names{Namespace: f.in, PullSecrets: names})
+		}
 	}
 	// Who names some wants to know whether those are enough.
 	if f.ownConfig && len(f.pullSecret) == 0 && f.account == "" {

@@ -89,6 +89,7 @@ type settings struct {
 	clouds bool
 	// namespace is Pratique's own, crossplane is Crossplane's.
 	namespace, crossplane string
+	policyController      source.PolicyController
 	// paths are the files that hold the policies; without any a cluster does.
 	// pathsFlag is the flag that names them.
 	paths     []string
@@ -132,13 +133,17 @@ func wire(ctx context.Context, s settings, registerer prometheus.Registerer) (*p
 	}
 	p.metrics.Sizes(cached.Sizes)
 	p.decider = &policy.Decider{Server: s.server, Resolver: cached, Engine: cached}
-	compiler := source.Compiler{Cosign: cosign.Options{Source: client}, InjectInto: s.injectInto, CrossplaneNamespace: s.crossplane}
-	fetched, err := newFetched(s)
+	compiler := source.Compiler{
+		Cosign: cosign.Options{Source: client}, InjectInto: s.injectInto,
+		CrossplaneNamespace: s.crossplane, PolicyController: s.policyController,
+	}
+	compiler.PolicyController.Configs = client
+	fetched, err := newFetched(s, client.Transport())
 	if err != nil {
 		return nil, err
 	}
 	fetched.into(ctx, &compiler)
-	p.close = fetched.evaluator.Close
+	p.close = fetched.close
 	var clouds *cloud.Keychain
 	if s.clouds {
 		if clouds, err = cloud.New(ctx); err != nil {

@@ -205,7 +205,7 @@ func weighed[K comparable](c *Cache, entries, bytes int) (*otter.Cache[K, entry]
 const overhead = 1100
 
 func (e entry) size() uint32 {
-	return uint32(overhead + len(e.verdict.Message) + len(e.verdict.Signer)) //nolint:gosec // messages are bounded
+	return uint32(overhead + len(e.verdict.Message) + len(e.verdict.Signer) + len(e.verdict.Evidence)) //nolint:gosec // all are bounded
 }
 
 // Sizes reports how many entries the caches hold, by name.

@@ -150,20 +150,6 @@ func TestEachSignatureIsReadOnce(t *testing.T) {
 	}
 }
 
-// The row of spec section 12 with the engine's own order of questions.
-func TestCost(t *testing.T) {
-	signer := registrytest.NewKey(t, registrytest.ECDSAP256)
-	for form, most := range map[string]int{".sig": 3, "bundle": 4} {
-		r := registrytest.New(t)
-		image := r.PushImage(t, "acme/app:v1")
-		forms[form](t, r, image, signer)
-		accepted("").check(t, verdict(t, r, image, by("", signer)))
-		if n := len(r.Counted()); n > most {
-			t.Errorf("%s: %d requests, want at most %d: %v", form, n, most, r.Counted())
-		}
-	}
-}
-
 func TestAnnotations(t *testing.T) {
 	key, other := registrytest.NewKey(t, registrytest.ECDSAP256), registrytest.NewKey(t, registrytest.ECDSAP256)
 	missing := want{policy.Rejected, policy.ReasonNoMatch, "no signature by its key has all the annotations"}

@@ -78,6 +78,7 @@ func (e *examination) attest(ctx context.Context, i int, a *authority, one *atte
 		err := failure
 		if err == nil {
 			err = e.fulfils(ctx, one.said, a, wanted)
+			by.said = one.said.hash
 		}
 		e.attestation([2]int{i, j}, a, by, err)
 	}

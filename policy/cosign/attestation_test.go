@@ -172,7 +172,7 @@ func TestAttestationWhereASignatureIsWanted(t *testing.T) {
 		r := registrytest.New(t)
 		image := r.PushImage(t, "acme/app:v1")
 		s := newSigstore(t)
-		content, annotations := s.layer(&leaf{key: newECDSA(t)}, payloadOf(image, ""), nil, vouching{})
+		content, annotations := s.Layer(&leaf{Key: newECDSA(t)}, payloadOf(image, ""), nil, vouching{})
 		r.PushAttestationLayer(t, image, content, annotations)
 		a := by("release", key)
 		a.Attestations = []cosign.Attestation{{Name: "s", PredicateType: sbom}}
@@ -193,8 +193,8 @@ func signatureIn(t *testing.T, envelope []byte) string {
 func TestBadEnvelopes(t *testing.T) {
 	t.Parallel()
 	s := newSigstore(t)
-	by := &leaf{key: newECDSA(t)}
-	authority := cosign.Authority{Name: "release", Keys: [][]byte{by.pem(t)}, Attestations: []cosign.Attestation{{Name: "s", PredicateType: sbom}}}
+	by := &leaf{Key: newECDSA(t)}
+	authority := cosign.Authority{Name: "release", Keys: [][]byte{by.PEM(t)}, Attestations: []cosign.Attestation{{Name: "s", PredicateType: sbom}}}
 	twin := registrytest.New(t).PushImage(t, "acme/other:v1")
 	for name, make := range map[string]func(image registrytest.Image) (statement []byte, bend func(map[string]any)){
 		"an empty statement":  func(registrytest.Image) ([]byte, func(map[string]any)) { return []byte("{}"), nil },
@@ -248,14 +248,14 @@ func TestBadEnvelopes(t *testing.T) {
 				r := registrytest.New(t)
 				image := r.PushImage(t, "acme/app:v1")
 				said, bend := make(image)
-				envelope := dsse(said, sign(t, by.key, preAuthentication(said)))
+				envelope := dsse(said, sign(t, by.Key, preAuthentication(said)))
 				if bend != nil {
 					bend(envelope)
 				}
 				if form == ".att" {
 					r.PushAttestationLayer(t, image, toJSON(t, envelope), nil)
 				} else {
-					b := s.bundle(by, said, vouching{})
+					b := s.Bundle(by, said, vouching{})
 					b["dsseEnvelope"] = envelope
 					r.PushBundle(t, image, toJSON(t, b))
 				}
@@ -281,23 +281,23 @@ func TestBadEnvelopes(t *testing.T) {
 func TestWhatPoliciesSee(t *testing.T) {
 	t.Parallel()
 	s := newSigstore(t)
-	key, stranger := &leaf{key: newECDSA(t)}, &leaf{key: newECDSA(t)}
+	key, stranger := &leaf{Key: newECDSA(t)}, &leaf{Key: newECDSA(t)}
 	r := registrytest.New(t)
 	image := r.PushImage(t, "acme/app:v1")
 	const odd = `{ "z" : 1.50, "a":"\u003c", "big":12345678901234567890 }`
 	said := statement(image, sbom, odd)
 	for _, by := range []*leaf{stranger, key, key} {
-		content, annotations := s.layer(by, nil, said, vouching{})
+		content, annotations := s.Layer(by, nil, said, vouching{})
 		r.PushAttestationLayer(t, image, content, annotations)
-		r.PushBundle(t, image, toJSON(t, s.bundle(by, said, vouching{})))
+		r.PushBundle(t, image, toJSON(t, s.Bundle(by, said, vouching{})))
 	}
-	unread, annotations := s.layer(stranger, nil, statement(image, sbom, `{"secret":1}`), vouching{})
+	unread, annotations := s.Layer(stranger, nil, statement(image, sbom, `{"secret":1}`), vouching{})
 	r.PushAttestationLayer(t, image, unread, annotations)
 	e := &evaluator{says: func(language.Policy, string) (language.Result, error) { return language.Result{Message: "no"}, nil }}
 	var authorities []cosign.Authority
 	for range 3 {
 		authorities = append(authorities, cosign.Authority{
-			Keys: [][]byte{key.pem(t)}, Attestations: []cosign.Attestation{{"a", sbom, text("p")}, {"b", sbom, text("p")}},
+			Keys: [][]byte{key.PEM(t)}, Attestations: []cosign.Attestation{{"a", sbom, text("p")}, {"b", sbom, text("p")}},
 		})
 	}
 	want{policy.Rejected, policy.ReasonNoMatch, "does not fulfil its policy: no"}.check(t, attested(t, r, e, image, authorities...))
@@ -359,14 +359,14 @@ func TestPoliciesThatCannotBeEvaluated(t *testing.T) {
 func TestAttestationAnnotations(t *testing.T) {
 	t.Parallel()
 	s := newSigstore(t)
-	by := &leaf{key: newECDSA(t)}
+	by := &leaf{Key: newECDSA(t)}
 	for form, f := range sigstoreForms {
 		t.Run(form, func(t *testing.T) {
 			t.Parallel()
 			r := registrytest.New(t)
 			image := r.PushImage(t, "acme/app:v1")
 			f.push(s, r, image, by, vouching{}) // with env=prod
-			a := f.asks(cosign.Authority{Name: "release", Keys: [][]byte{by.pem(t)}})
+			a := f.asks(cosign.Authority{Name: "release", Keys: [][]byte{by.PEM(t)}})
 			for annotations, good := range map[[2]string]bool{{"env", "prod"}: true, {"env", "Prod"}: false, {"env", ""}: false, {"Env", "prod"}: false, {"x", "y"}: false} {
 				a.Annotations = map[string]string{annotations[0]: annotations[1]}
 				expected := accepted("")
@@ -383,10 +383,10 @@ func TestAttestationAnnotations(t *testing.T) {
 		image := r.PushImage(t, "acme/app:v1")
 		said := fmt.Appendf(nil, `{"predicateType":%q,"subject":[{"digest":{"sha256":"ab"},"annotations":{"env":"prod"}},{"digest":{"sha256":%q}}],"predicate":{}}`,
 			sbom, strings.TrimPrefix(image.Digest, "sha256:"))
-		content, annotations := s.layer(by, nil, said, vouching{})
+		content, annotations := s.Layer(by, nil, said, vouching{})
 		r.PushAttestationLayer(t, image, content, annotations)
-		r.PushBundle(t, image, toJSON(t, s.bundle(by, said, vouching{})))
-		a := cosign.Authority{Keys: [][]byte{by.pem(t)}, Attestations: []cosign.Attestation{{Name: "s", PredicateType: sbom}}}
+		r.PushBundle(t, image, toJSON(t, s.Bundle(by, said, vouching{})))
+		a := cosign.Authority{Keys: [][]byte{by.PEM(t)}, Attestations: []cosign.Attestation{{Name: "s", PredicateType: sbom}}}
 		accepted("").check(t, verdict(t, r, image, a))
 		a.Annotations = map[string]string{"env": "prod"}
 		want{policy.Rejected, policy.ReasonNoMatch, "no attestation by its key has all the annotations"}.check(t, verdict(t, r, image, a))

@@ -37,6 +37,9 @@ type Authority struct {
 	// signature: all of them or, with AnyAttestation, one.
 	Attestations   []Attestation
 	AnyAttestation bool
+	// Written are what the predicate types of attestations are called in evidence,
+	// by the attestation's name, if not by their URI.
+	Written map[string]string
 	// Annotations must all be in one and the same signature.
 	Annotations map[string]string
 	// Places is where to look; none means beside the image.

@@ -28,7 +28,7 @@ import (
 func TestKeyOneThingWrong(t *testing.T) {
 	t.Parallel()
 	s, foreign := newSigstore(t), newSigstore(t)
-	by := &leaf{key: newECDSA(t)}
+	by := &leaf{Key: newECDSA(t)}
 	const unlogged, unstamped = "no log entry that the trust root vouches for", "no signed timestamp that the trust root vouches for"
 	refused := func(says string) want { return want{policy.Rejected, policy.ReasonNoMatch, says} }
 	for name, test := range map[string]struct {
@@ -38,17 +38,17 @@ func TestKeyOneThingWrong(t *testing.T) {
 		log, stamp bool
 		want       want
 	}{
-		"logged":                      {s, by, vouching{log: true}, true, false, accepted("")},
-		"stamped":                     {s, by, vouching{stamp: true}, false, true, accepted("")},
-		"both":                        {s, by, vouching{log: true, stamp: true}, true, true, accepted("")},
-		"by another key":              {s, &leaf{key: newECDSA(t)}, vouching{log: true, stamp: true}, true, true, refused("matches its key")},
-		"with a certificate":          {s, s.leaf(issued{}), vouching{log: true, stamp: true}, true, true, refused("matches its key")},
-		"with a certificate for key":  {s, &leaf{s.leaf(issued{}).certificate, by.key}, vouching{log: true, stamp: true}, true, true, refused("")},
-		"entry in another log":        {foreign, by, vouching{log: true}, true, false, refused(unlogged)},
-		"stamp of another authority":  {foreign, by, vouching{stamp: true}, false, true, refused(unstamped)},
-		"altered time":                {s, by, vouching{log: true, bend: func(r *record) { r.IntegratedTime++ }}, true, false, refused(unlogged)},
-		"logged when the log was not": {s, by, vouching{log: true, at: time.Now().Add(-2 * time.Hour)}, true, false, refused(unlogged)},
-		"stamp of something else":     {s, by, vouching{stamp: true, stampOf: []byte("x")}, false, true, refused(unstamped)},
+		"logged":                      {s, by, vouching{Log: true}, true, false, accepted("")},
+		"stamped":                     {s, by, vouching{Stamp: true}, false, true, accepted("")},
+		"both":                        {s, by, vouching{Log: true, Stamp: true}, true, true, accepted("")},
+		"by another key":              {s, &leaf{Key: newECDSA(t)}, vouching{Log: true, Stamp: true}, true, true, refused("matches its key")},
+		"with a certificate":          {s, s.Leaf(issued{}), vouching{Log: true, Stamp: true}, true, true, refused("matches its key")},
+		"with a certificate for key":  {s, &leaf{Certificate: s.Leaf(issued{}).Certificate, Key: by.Key}, vouching{Log: true, Stamp: true}, true, true, refused("")},
+		"entry in another log":        {foreign, by, vouching{Log: true}, true, false, refused(unlogged)},
+		"stamp of another authority":  {foreign, by, vouching{Stamp: true}, false, true, refused(unstamped)},
+		"altered time":                {s, by, vouching{Log: true, Bend: func(r *record) { r.IntegratedTime++ }}, true, false, refused(unlogged)},
+		"logged when the log was not": {s, by, vouching{Log: true, At: time.Now().Add(-2 * time.Hour)}, true, false, refused(unlogged)},
+		"stamp of something else":     {s, by, vouching{Stamp: true, StampOf: []byte("x")}, false, true, refused(unstamped)},
 	} {
 		for form, f := range sigstoreForms {
 			t.Run(name+", "+form, func(t *testing.T) {
@@ -56,7 +56,7 @@ func TestKeyOneThingWrong(t *testing.T) {
 				r := registrytest.New(t)
 				image := r.PushImage(t, "acme/app:v1")
 				f.push(test.on, r, image, test.by, test.v)
-				a := f.asks(cosign.Authority{Name: "release", Keys: [][]byte{by.pem(t)}, Trust: s.trust(), Log: test.log, Timestamp: test.stamp})
+				a := f.asks(cosign.Authority{Name: "release", Keys: [][]byte{by.PEM(t)}, Trust: s.trust(), Log: test.log, Timestamp: test.stamp})
 				test.want.check(t, verdict(t, r, image, a))
 			})
 		}
@@ -69,40 +69,40 @@ func TestEntryOfAnother(t *testing.T) {
 	t.Parallel()
 	s := newSigstore(t)
 	for _, keyless := range []bool{false, true} {
-		by, other := &leaf{key: newECDSA(t)}, &leaf{key: newECDSA(t)}
-		authority := cosign.Authority{Name: "release", Keys: [][]byte{by.pem(t)}, Trust: s.trust()}
+		by, other := &leaf{Key: newECDSA(t)}, &leaf{Key: newECDSA(t)}
+		authority := cosign.Authority{Name: "release", Keys: [][]byte{by.PEM(t)}, Trust: s.trust()}
 		if keyless {
-			by, other, authority = s.leaf(issued{}), s.leaf(issued{}), s.keyless()
+			by, other, authority = s.Leaf(issued{}), s.Leaf(issued{}), s.keyless()
 		}
 		authority.Log = true
 		r := registrytest.New(t)
 		image, twin := r.PushImage(t, "acme/app:v1"), r.PushImage(t, "acme/other:v1")
 		payload, said := payloadOf(image, ""), statement(image, registrytest.SignPredicateType, "{}")
-		signature := sign(t, by.key, preAuthentication(said))
+		signature := sign(t, by.Key, preAuthentication(said))
 		envelope := toJSON(t, dsse(said, signature))
 		for name, e := range map[string]*entry{
-			"another signature": {by, sign(t, by.key, preAuthentication(said)), envelope, said},
-			"another signer":    {other, signature, envelope, said},
-			"another image":     {by, signature, envelope, statement(twin, registrytest.SignPredicateType, "{}")},
-			"all of another":    {by, sign(t, by.key, payloadOf(twin, "")), payloadOf(twin, ""), nil},
+			"another signature": {By: by, Signature: sign(t, by.Key, preAuthentication(said)), Content: envelope, Statement: said},
+			"another signer":    {By: other, Signature: signature, Content: envelope, Statement: said},
+			"another image":     {By: by, Signature: signature, Content: envelope, Statement: statement(twin, registrytest.SignPredicateType, "{}")},
+			"all of another":    {By: by, Signature: sign(t, by.Key, payloadOf(twin, "")), Content: payloadOf(twin, "")},
 		} {
 			t.Run(fmt.Sprintf("%s, keyless %t", name, keyless), func(t *testing.T) {
 				t.Parallel()
 				r := registrytest.New(t)
 				image := r.PushImage(t, "acme/app:v1")
-				bundle := s.bundle(by, said, vouching{log: true, entryOf: e})
+				bundle := s.Bundle(by, said, vouching{Log: true, EntryOf: e})
 				bundle["dsseEnvelope"] = dsse(said, signature)
 				r.PushBundle(t, image, toJSON(t, bundle))
 				// The same of a .sig: rekor itself refuses a hashedrekord whose
 				// signature is not by its key, so each is good in itself.
-				legacy := &entry{by: e.by, content: payload, signature: sign(t, e.by.key, payload)}
+				legacy := &entry{By: e.By, Content: payload, Signature: sign(t, e.By.Key, payload)}
 				if name == "another image" || name == "all of another" {
-					legacy = &entry{by: by, content: payloadOf(twin, ""), signature: sign(t, by.key, payloadOf(twin, ""))}
+					legacy = &entry{By: by, Content: payloadOf(twin, ""), Signature: sign(t, by.Key, payloadOf(twin, ""))}
 				}
-				content, annotations := s.layer(by, payload, nil, vouching{log: true, entryOf: legacy})
+				content, annotations := s.Layer(by, payload, nil, vouching{Log: true, EntryOf: legacy})
 				r.PushSignatureLayer(t, image, content, annotations)
 				want{policy.Rejected, policy.ReasonNoMatch, "no log entry"}.check(t, verdict(t, r, image, authority))
-				sigstoreForms[".sig"].push(s, r, image, by, vouching{log: true})
+				sigstoreForms[".sig"].push(s, r, image, by, vouching{Log: true})
 				accepted("").check(t, verdict(t, r, image, authority))
 			})
 		}
@@ -116,9 +116,9 @@ func TestOneLogTwice(t *testing.T) {
 	s, foreign := newSigstore(t), newSigstore(t)
 	r := registrytest.New(t)
 	image := r.PushImage(t, "acme/app:v1")
-	by := s.leaf(issued{})
+	by := s.Leaf(issued{})
 	for _, on := range []*sigstore{s, foreign} {
-		bundle := on.bundle(by, statement(image, registrytest.SignPredicateType, "{}"), vouching{log: true})
+		bundle := on.Bundle(by, statement(image, registrytest.SignPredicateType, "{}"), vouching{Log: true})
 		material := bundle["verificationMaterial"].(map[string]any)
 		material["tlogEntries"] = append(material["tlogEntries"].([]any), material["tlogEntries"].([]any)...)
 		r.PushBundle(t, image, toJSON(t, bundle))
@@ -129,7 +129,7 @@ func TestOneLogTwice(t *testing.T) {
 			t.Errorf("verdict = %+v, want Rejected", got)
 		}
 	}
-	sigstoreForms["bundle"].push(s, r, image, by, vouching{log: true})
+	sigstoreForms["bundle"].push(s, r, image, by, vouching{Log: true})
 	accepted("").check(t, verdict(t, r, image, a))
 }
 
@@ -155,11 +155,11 @@ func TestSecondRekor(t *testing.T) {
 			checkpoint["envelope"] = strings.Replace(checkpoint["envelope"].(string), "\n1\n", "\n2\n", 1)
 		}, [4]bool{true, false, true, false}},
 		"in another log": {func(i registrytest.Image, b map[string]any) {
-			there := foreign.second(email, issuer, statement(i, registrytest.SignPredicateType, "{}"))
+			there := foreign.Second(email, issuer, statement(i, registrytest.SignPredicateType, "{}"))
 			material(b)["tlogEntries"] = material(there)["tlogEntries"]
 		}, [4]bool{true, false, true, false}},
 		"entry of another image": {func(i registrytest.Image, b map[string]any) {
-			there := s.second(email, issuer, statement(i, sbom, "{}"))
+			there := s.Second(email, issuer, statement(i, sbom, "{}"))
 			material(b)["tlogEntries"] = material(there)["tlogEntries"]
 		}, [4]bool{true, false, true, false}},
 	} {
@@ -167,7 +167,7 @@ func TestSecondRekor(t *testing.T) {
 			t.Parallel()
 			r := registrytest.New(t)
 			image := r.PushImage(t, "acme/app:v1")
-			bundle := s.second(email, issuer, statement(image, registrytest.SignPredicateType, "{}"))
+			bundle := s.Second(email, issuer, statement(image, registrytest.SignPredicateType, "{}"))
 			test.bend(image, bundle)
 			r.PushBundle(t, image, toJSON(t, bundle))
 			for i, good := range test.good {
@@ -194,7 +194,7 @@ func TestGarbageAnnotations(t *testing.T) {
 		"certificate no PEM":    func(a map[string]string) { a[certificate] = "x" },
 		"certificate empty":     func(a map[string]string) { a[certificate] = string(empty) },
 		"certificate a space":   func(a map[string]string) { a[certificate] = " " },
-		"certificate a key":     func(a map[string]string) { a[certificate] = string((&leaf{key: newECDSA(t)}).pem(t)) },
+		"certificate a key":     func(a map[string]string) { a[certificate] = string((&leaf{Key: newECDSA(t)}).PEM(t)) },
 		"entry no JSON":         func(a map[string]string) { a[bundle] = "{" },
 		"entry null":            func(a map[string]string) { a[bundle] = "null" },
 		"entry empty":           func(a map[string]string) { a[bundle] = "{}" },
@@ -225,7 +225,7 @@ func TestGarbageAnnotations(t *testing.T) {
 				if form == ".att" {
 					push, said = r.PushAttestationLayer, statement(image, sbom, "{}")
 				}
-				content, annotations := s.layer(s.leaf(issued{}), payloadOf(image, ""), said, vouching{log: true})
+				content, annotations := s.Layer(s.Leaf(issued{}), payloadOf(image, ""), said, vouching{Log: true})
 				bend(annotations)
 				push(t, image, content, annotations)
 				a := sigstoreForms[form].asks(s.keyless())
@@ -235,7 +235,7 @@ func TestGarbageAnnotations(t *testing.T) {
 					}
 				}
 				a.Timestamp = false
-				sigstoreForms[form].push(s, r, image, s.leaf(issued{}), vouching{log: true})
+				sigstoreForms[form].push(s, r, image, s.Leaf(issued{}), vouching{Log: true})
 				accepted("").check(t, verdict(t, r, image, a))
 			})
 		}
@@ -245,8 +245,8 @@ func TestGarbageAnnotations(t *testing.T) {
 		foreign := newSigstore(t)
 		r := registrytest.New(t)
 		image := r.PushImage(t, "acme/app:v1")
-		content, annotations := s.layer(foreign.leaf(issued{}), payloadOf(image, ""), nil, vouching{log: true})
-		annotations[chain] = string((&leaf{certificate: foreign.middle}).pem(t)) + string((&leaf{certificate: foreign.root}).pem(t))
+		content, annotations := s.Layer(foreign.Leaf(issued{}), payloadOf(image, ""), nil, vouching{Log: true})
+		annotations[chain] = string((&leaf{Certificate: foreign.Intermediate}).PEM(t)) + string((&leaf{Certificate: foreign.Root}).PEM(t))
 		r.PushSignatureLayer(t, image, content, annotations)
 		want{policy.Rejected, policy.ReasonNoMatch, "not vouched for by the trust root"}.check(t, verdict(t, r, image, s.keyless()))
 	})
@@ -268,18 +268,18 @@ func TestSlowKeys(t *testing.T) {
 	body := fmt.Sprintf(`{"apiVersion":"0.0.1","kind":"hashedrekord","spec":{"data":{"hash":{"algorithm":"sha256","value":%q}},"signature":{"content":%q,"publicKey":{"content":%q}}}}`,
 		hash(nil), base64.StdEncoding.EncodeToString(signature), base64.StdEncoding.EncodeToString(slow))
 	limit := want{policy.Inconclusive, policy.ReasonLimit, "log entries of more than"}
-	for _, by := range []*leaf{{key: newECDSA(t)}, s.leaf(issued{})} {
+	for _, by := range []*leaf{{Key: newECDSA(t)}, s.Leaf(issued{})} {
 		for form, f := range sigstoreForms {
 			r := registrytest.New(t)
 			image := r.PushImage(t, "acme/app:v1")
-			content, annotations := s.layer(by, payloadOf(image, ""), nil, vouching{})
+			content, annotations := s.Layer(by, payloadOf(image, ""), nil, vouching{})
 			said := statement(image, registrytest.SignPredicateType, "{}")
 			if f.attests {
 				said = statement(image, sbom, "{}")
-				content, annotations = s.layer(by, nil, said, vouching{})
+				content, annotations = s.Layer(by, nil, said, vouching{})
 			}
 			annotations["dev.sigstore.cosign/bundle"] = string(toJSON(t, map[string]any{"SignedEntryTimestamp": []byte{1}, "Payload": map[string]any{"body": b64(body)}}))
-			bundle := s.bundle(by, said, vouching{log: true})
+			bundle := s.Bundle(by, said, vouching{Log: true})
 			entry := bundle["verificationMaterial"].(map[string]any)["tlogEntries"].([]any)[0].(map[string]any)
 			entry["canonicalizedBody"] = []byte(body)
 			switch form {
@@ -290,12 +290,12 @@ func TestSlowKeys(t *testing.T) {
 			default:
 				r.PushBundle(t, image, toJSON(t, bundle))
 			}
-			a := f.asks(cosign.Authority{Name: "release", Keys: [][]byte{by.pem(t)}})
-			if by.certificate != nil {
+			a := f.asks(cosign.Authority{Name: "release", Keys: [][]byte{by.PEM(t)}})
+			if by.Certificate != nil {
 				a = f.asks(s.keyless())
 			}
 			limit.check(t, verdict(t, r, image, a))
-			f.push(s, r, image, by, vouching{log: true})
+			f.push(s, r, image, by, vouching{Log: true})
 			accepted("").check(t, verdict(t, r, image, a))
 		}
 	}
@@ -303,7 +303,7 @@ func TestSlowKeys(t *testing.T) {
 		t.Parallel()
 		r := registrytest.New(t)
 		image := r.PushImage(t, "acme/app:v1")
-		bundle := s.bundle(s.leaf(issued{}), statement(image, registrytest.SignPredicateType, "{}"), vouching{stamp: true})
+		bundle := s.Bundle(s.Leaf(issued{}), statement(image, registrytest.SignPredicateType, "{}"), vouching{Stamp: true})
 		material := bundle["verificationMaterial"].(map[string]any)
 		stamp := map[string]any{"signedTimestamp": make([]byte, 4<<10)}
 		material["timestampVerificationData"] = map[string]any{"rfc3161Timestamps": []any{stamp, stamp, stamp, stamp}}
@@ -346,11 +346,11 @@ func TestEndlessSource(t *testing.T) {
 	s := newSigstore(t)
 	r := registrytest.New(t)
 	image := r.PushImage(t, "acme/app:v1")
-	stranger := s.leaf(issued{subject: "https://evil.example"})
-	content, annotations := s.layer(stranger, payloadOf(image, ""), nil, vouching{log: true})
+	stranger := s.Leaf(issued{Subject: "https://evil.example"})
+	content, annotations := s.Layer(stranger, payloadOf(image, ""), nil, vouching{Log: true})
 	source := endless{
 		newClient(t, r), registry.Signature{UntrustedPayload: content, UntrustedAnnotations: annotations},
-		toJSON(t, s.bundle(stranger, statement(image, registrytest.SignPredicateType, "{}"), vouching{log: true})),
+		toJSON(t, s.Bundle(stranger, statement(image, registrytest.SignPredicateType, "{}"), vouching{Log: true})),
 	}
 	a, b := s.keyless(), s.keyless()
 	b.Attestations = []cosign.Attestation{{Name: "s", PredicateType: registrytest.SignPredicateType}}
@@ -441,21 +441,21 @@ func TestKeysDoNotMultiplyFetches(t *testing.T) {
 // An envelope may have several signatures, by keys of several authorities.
 func TestSeveralSignaturesInOneEnvelope(t *testing.T) {
 	t.Parallel()
-	first, second, third := &leaf{key: newECDSA(t)}, &leaf{key: newECDSA(t)}, &leaf{key: newECDSA(t)}
+	first, second, third := &leaf{Key: newECDSA(t)}, &leaf{Key: newECDSA(t)}, &leaf{Key: newECDSA(t)}
 	r := registrytest.New(t)
 	image := r.PushImage(t, "acme/app:v1")
 	said := statement(image, sbom, "{}")
 	envelope := dsse(said, nil)
 	var signatures []any
 	for _, by := range []*leaf{first, second} {
-		signatures = append(signatures, map[string]any{"keyid": "whatever", "sig": sign(t, by.key, preAuthentication(said))})
+		signatures = append(signatures, map[string]any{"keyid": "whatever", "sig": sign(t, by.Key, preAuthentication(said))})
 	}
 	envelope["signatures"] = signatures
 	r.PushAttestationLayer(t, image, toJSON(t, envelope), nil)
 	all := map[string]*leaf{"first": first, "second": second, "third": third}
 	var authorities []cosign.Authority
 	for name, by := range all {
-		a := cosign.Authority{Name: name, Keys: [][]byte{by.pem(t)}, Attestations: []cosign.Attestation{{Name: "s", PredicateType: sbom}}}
+		a := cosign.Authority{Name: name, Keys: [][]byte{by.PEM(t)}, Attestations: []cosign.Attestation{{Name: "s", PredicateType: sbom}}}
 		authorities = append(authorities, a)
 		if got := verdict(t, r, image, a); (got.Outcome == policy.Accepted) != (by != third) {
 			t.Errorf("%s: %+v", name, got)
@@ -465,7 +465,7 @@ func TestSeveralSignaturesInOneEnvelope(t *testing.T) {
 		hopeless.Name, hopeless.Attestations = "hopeless", []cosign.Attestation{{Name: "v", PredicateType: sbom, Policy: text("no such")}}
 		for otherName, other := range all {
 			b := a
-			b.Name, b.Keys = otherName, [][]byte{other.pem(t)}
+			b.Name, b.Keys = otherName, [][]byte{other.PEM(t)}
 			got := attested(t, r, holding(), image, hopeless, b)
 			if (got.Outcome == policy.Accepted) != (other != third) {
 				t.Errorf("%s after %s: %+v", otherName, name, got)
@@ -481,8 +481,8 @@ func FuzzLayer(f *testing.F) {
 	s := newSigstore(f)
 	image := registrytest.Image{Registry: "a.io", Repository: "x", Digest: "sha256:" + hash(nil)}
 	for _, said := range [][]byte{nil, statement(image, sbom, "{}")} {
-		content, annotations := s.layer(s.leaf(issued{subject: "https://evil.example"}), payloadOf(image, ""), said, vouching{log: true, stamp: true})
-		f.Add(content, toJSON(f, annotations), toJSON(f, s.bundle(s.leaf(issued{subject: "https://evil.example"}), statement(image, sbom, "{}"), vouching{log: true})))
+		content, annotations := s.Layer(s.Leaf(issued{Subject: "https://evil.example"}), payloadOf(image, ""), said, vouching{Log: true, Stamp: true})
+		f.Add(content, toJSON(f, annotations), toJSON(f, s.Bundle(s.Leaf(issued{Subject: "https://evil.example"}), statement(image, sbom, "{}"), vouching{Log: true})))
 	}
 	v, w := s.keyless(), s.keyless()
 	w.Attestations = []cosign.Attestation{{Name: "s", PredicateType: sbom}}
@@ -495,4 +495,56 @@ func FuzzLayer(f *testing.F) {
 			t.Errorf("verdict = %+v", got)
 		}
 	})
+}
+
+// TestManyParts: what takes a library long, or much, before anything is verified
+// is not read; and what is good beside it still counts.
+func TestManyParts(t *testing.T) {
+	t.Parallel()
+	s := newSigstore(t)
+	by := s.Leaf(issued{})
+	limit := func(says string) want { return want{policy.Inconclusive, policy.ReasonLimit, says} }
+	bundleWith := func(image registrytest.Image, change func(material map[string]any, bundle map[string]any)) []byte {
+		bundle := s.Bundle(by, statement(image, sbom, "{}"), vouching{Log: true})
+		change(bundle["verificationMaterial"].(map[string]any), bundle)
+		return toJSON(t, bundle)
+	}
+	for name, test := range map[string]struct {
+		push func(r *registrytest.Registry, image registrytest.Image)
+		want want
+	}{
+		"signatures in an envelope": {func(r *registrytest.Registry, image registrytest.Image) {
+			var signatures []map[string]any
+			for range 2000 {
+				signatures = append(signatures, map[string]any{"keyid": "", "sig": []byte("no")})
+			}
+			envelope := toJSON(t, map[string]any{
+				"payloadType": "application/vnd.in-toto+json", "payload": statement(image, sbom, "{}"), "signatures": signatures,
+			})
+			r.PushAttestationLayer(t, image, envelope, map[string]string{"dev.cosignproject.cosign/signature": ""})
+		}, limit("an attestation's envelope has more than 64 parts")},
+		"log entries in a bundle": {func(r *registrytest.Registry, image registrytest.Image) {
+			r.PushBundle(t, image, bundleWith(image, func(material, _ map[string]any) {
+				material["tlogEntries"] = make([]struct{}, 10_000)
+			}))
+		}, limit("a bundle has more than 4096 parts")},
+		"lines of a checkpoint": {func(r *registrytest.Registry, image registrytest.Image) {
+			r.PushBundle(t, image, bundleWith(image, func(material, _ map[string]any) {
+				entry := material["tlogEntries"].([]any)[0].(map[string]any)
+				entry["inclusionProof"] = map[string]any{"checkpoint": map[string]any{"envelope": strings.Repeat("— log AAAA\n", 5000)}}
+			}))
+		}, limit("log entries of more than")},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			r := registrytest.New(t)
+			image := r.PushImage(t, "acme/app:v1")
+			a := s.keyless()
+			a.Attestations = []cosign.Attestation{{Name: "sbom", PredicateType: sbom}}
+			test.push(r, image)
+			test.want.check(t, verdict(t, r, image, a))
+			sigstoreForms["attestation bundle"].push(s, r, image, by, vouching{Log: true})
+			accepted("").check(t, verdict(t, r, image, a))
+		})
+	}
 }

@@ -69,28 +69,28 @@ func BenchmarkFloor(b *testing.B) {
 
 func BenchmarkKeylessSignature(b *testing.B) {
 	benchmark(b, policy.Accepted, func(s *sigstore, image registrytest.Image) benched {
-		payload, annotations := s.layer(s.leaf(issued{}), payloadOf(image, ""), nil, vouching{log: true})
+		payload, annotations := s.Layer(s.Leaf(issued{}), payloadOf(image, ""), nil, vouching{Log: true})
 		return benched{signatures: []registry.Signature{{UntrustedPayload: payload, UntrustedAnnotations: annotations}}}
 	})
 }
 
 func BenchmarkKeylessSignatureTimestamp(b *testing.B) {
 	benchmark(b, policy.Accepted, func(s *sigstore, image registrytest.Image) benched {
-		payload, annotations := s.layer(s.leaf(issued{}), payloadOf(image, ""), nil, vouching{stamp: true})
+		payload, annotations := s.Layer(s.Leaf(issued{}), payloadOf(image, ""), nil, vouching{Stamp: true})
 		return benched{signatures: []registry.Signature{{UntrustedPayload: payload, UntrustedAnnotations: annotations}}}
 	})
 }
 
 func BenchmarkKeylessBundle(b *testing.B) {
 	benchmark(b, policy.Accepted, func(s *sigstore, image registrytest.Image) benched {
-		made := s.bundle(s.leaf(issued{}), statement(image, registrytest.SignPredicateType, "{}"), vouching{log: true})
+		made := s.Bundle(s.Leaf(issued{}), statement(image, registrytest.SignPredicateType, "{}"), vouching{Log: true})
 		return benched{bundles: [][]byte{toJSON(b, made)}}
 	})
 }
 
 func BenchmarkKeylessBundleTimestamp(b *testing.B) {
 	benchmark(b, policy.Accepted, func(s *sigstore, image registrytest.Image) benched {
-		made := s.bundle(s.leaf(issued{}), statement(image, registrytest.SignPredicateType, "{}"), vouching{stamp: true})
+		made := s.Bundle(s.Leaf(issued{}), statement(image, registrytest.SignPredicateType, "{}"), vouching{Stamp: true})
 		return benched{bundles: [][]byte{toJSON(b, made)}}
 	})
 }

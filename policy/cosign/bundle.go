@@ -40,6 +40,9 @@ type sealed struct {
 // newSealed reads a bundle. One without a statement vouches for nothing here:
 // cosign signs no image so.
 func newSealed(untrusted, digest []byte) (*sealed, error) {
+	if countValues(untrusted) > maxParts {
+		return nil, policy.Undecided(policy.ReasonLimit, "a bundle has more than %d parts", maxParts).Err()
+	}
 	var message protobundle.Bundle
 	if err := protojson.Unmarshal(untrusted, &message); err != nil {
 		return nil, fmt.Errorf("reading a bundle: %w", err)
@@ -90,6 +93,17 @@ const (
 // counts. The largest that are real, of 4 MiB, have half as many.
 const maxValues = 1 << 18
 
+const (
+	// maxParts is about how many values a bundle may have around its statement,
+	// which is one of them. Reading one makes some 200 bytes of each, so that 4 MiB
+	// of empty ones would take 240 MiB. A real one has a hundred.
+	maxParts = 1 << 12
+	// maxEnvelope is the same of an attestation's envelope: a real one has six.
+	// Each signature in it is tried with the whole statement, and nothing ends
+	// that, so that 4 MiB of them would take minutes.
+	maxEnvelope = 1 << 6
+)
+
 // countValues counts what separates the values of a JSON text, which is never
 // less than their number.
 func countValues(text []byte) int {
@@ -100,7 +114,8 @@ func countValues(text []byte) int {
 func checkMaterial(untrusted *protobundle.VerificationMaterial) error {
 	logged, stamped := 0, 0
 	for _, entry := range untrusted.GetTlogEntries() {
-		logged += len(entry.GetCanonicalizedBody())
+		// A checkpoint is verified line by line, as many as there are.
+		logged += len(entry.GetCanonicalizedBody()) + len(entry.GetInclusionProof().GetCheckpoint().GetEnvelope())
 	}
 	for _, stamp := range untrusted.GetTimestampVerificationData().GetRfc3161Timestamps() {
 		stamped += len(stamp.GetSignedTimestamp())

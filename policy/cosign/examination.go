@@ -5,7 +5,9 @@ package cosign
 
 import (
 	"context"
+	"crypto/sha256"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"iter"
 	"slices"
@@ -44,8 +46,11 @@ func (v *Verifier) examine(image policy.Image) (*examination, error) {
 	e.images = append(e.images, image.Elsewhere...)
 	for _, one := range image.Elsewhere {
 		if one.Digest != image.Digest {
-			return nil, fmt.Errorf("the image has another digest in a further place")
+			return nil, errors.New("the image has another digest in a further place")
 		}
+	}
+	if v.collects {
+		e.collection = newCollection(v.authorities)
 	}
 	var err error
 	if e.digest, err = v1.NewHash(image.Digest); err != nil {
@@ -178,6 +183,7 @@ func (e *examination) signatureLayer(ctx context.Context, place int, untrusted r
 		by, err := p.signer(ctx, a)
 		if err == nil {
 			err = l.claims(e.digest, a)
+			by.said = sha256.Sum256(untrusted.UntrustedPayload)
 		}
 		e.signature(i, a, by, err)
 	}
@@ -257,6 +263,9 @@ func (e *examination) signatureBundle(ctx context.Context, place int, s *sealed,
 		by, err := p.signer(ctx, a)
 		if err == nil {
 			err = s.claims(e.digest.Hex, a)
+			if said, failure := s.statement(); failure == nil {
+				by.said = said.hash
+			}
 		}
 		e.signature(i, a, by, err)
 	}

@@ -4,6 +4,7 @@
 package cosign
 
 import (
+	"crypto/sha256"
 	"crypto/x509"
 	"errors"
 	"fmt"
@@ -83,6 +84,9 @@ type signer struct {
 	key      *key
 	issuer   string
 	subjects []string
+	// github is what a certificate says of a workflow, said what was signed.
+	github certificate.Extensions
+	said   [sha256.Size]byte
 }
 
 // signerOf reads whom a verified certificate names, by sigstore's own readers.
@@ -91,7 +95,7 @@ func signerOf(verified *x509.Certificate) (signer, error) {
 	if err != nil {
 		return signer{}, missed(nearCertificate, "its certificate has extensions that cannot be read")
 	}
-	return signer{issuer: extensions.Issuer, subjects: cryptoutils.GetSubjectAlternateNames(verified)}, nil
+	return signer{issuer: extensions.Issuer, github: extensions, subjects: cryptoutils.GetSubjectAlternateNames(verified)}, nil
 }
 
 // is reports whether the signer is one of the identities: issuer and subject of

@@ -26,38 +26,38 @@ func TestIdentities(t *testing.T) {
 		accepts string // in which dialect
 	}{
 		"exact":                               {issued{}, identities{{Issuer: actions, Subject: workflow}}, exactly},
-		"exact, a longer subject":             {issued{subject: workflow + "x"}, identities{{Issuer: actions, Subject: workflow}}, nowhere},
-		"exact, a shorter subject":            {issued{subject: strings.TrimSuffix(workflow, "n")}, identities{{Issuer: actions, Subject: workflow}}, nowhere},
-		"exact, in another case":              {issued{subject: strings.Replace(workflow, "acme", "Acme", 1)}, identities{{Issuer: actions, Subject: workflow}}, nowhere},
-		"exact, a longer issuer":              {issued{issuer: actions + "/"}, identities{{Issuer: actions, Subject: workflow}}, nowhere},
-		"exact is no expression":              {issued{subject: "https://github.com/acme-co/shop"}, identities{{Issuer: actions, Subject: "https://github.com/acme-co/.*"}}, nowhere},
+		"exact, a longer subject":             {issued{Subject: workflow + "x"}, identities{{Issuer: actions, Subject: workflow}}, nowhere},
+		"exact, a shorter subject":            {issued{Subject: strings.TrimSuffix(workflow, "n")}, identities{{Issuer: actions, Subject: workflow}}, nowhere},
+		"exact, in another case":              {issued{Subject: strings.Replace(workflow, "acme", "Acme", 1)}, identities{{Issuer: actions, Subject: workflow}}, nowhere},
+		"exact, a longer issuer":              {issued{Issuer: actions + "/"}, identities{{Issuer: actions, Subject: workflow}}, nowhere},
+		"exact is no expression":              {issued{Subject: "https://github.com/acme-co/shop"}, identities{{Issuer: actions, Subject: "https://github.com/acme-co/.*"}}, nowhere},
 		"by expression":                       {issued{}, identities{{Issuer: actions, SubjectRegExp: acme}}, exactly},
 		"by both expressions":                 {issued{}, identities{{IssuerRegExp: `https://token\..*\.com`, SubjectRegExp: acme}}, exactly},
-		"the name inside another's":           {issued{subject: "https://evil.example/https://github.com/acme-co/x"}, identities{{Issuer: actions, SubjectRegExp: acme}}, anywhere},
-		"the name in another's query":         {issued{subject: "https://evil.example/?https://github.com/acme-co/x"}, identities{{Issuer: actions, SubjectRegExp: acme}}, anywhere},
-		"a longer owner":                      {issued{subject: "https://github.com/acme-co-evil/x"}, identities{{Issuer: actions, SubjectRegExp: acme}}, nowhere},
-		"a host that ends so":                 {issued{issuer: "https://token.actions.githubusercontent.com.evil.example"}, identities{{IssuerRegExp: `https://token\.actions\.githubusercontent\.com`, Subject: workflow}}, anywhere},
-		"a host that begins so":               {issued{issuer: "https://evil.example/" + actions}, identities{{IssuerRegExp: `https://token\.actions\.githubusercontent\.com`, Subject: workflow}}, anywhere},
-		"an alternative at the end":           {issued{subject: "https://evil.example/b"}, identities{{Issuer: actions, SubjectRegExp: `a|b`}}, anywhere},
-		"an alternative that is whole":        {issued{email: "b"}, identities{{Issuer: actions, SubjectRegExp: `a|b`}}, exactly},
+		"the name inside another's":           {issued{Subject: "https://evil.example/https://github.com/acme-co/x"}, identities{{Issuer: actions, SubjectRegExp: acme}}, anywhere},
+		"the name in another's query":         {issued{Subject: "https://evil.example/?https://github.com/acme-co/x"}, identities{{Issuer: actions, SubjectRegExp: acme}}, anywhere},
+		"a longer owner":                      {issued{Subject: "https://github.com/acme-co-evil/x"}, identities{{Issuer: actions, SubjectRegExp: acme}}, nowhere},
+		"a host that ends so":                 {issued{Issuer: "https://token.actions.githubusercontent.com.evil.example"}, identities{{IssuerRegExp: `https://token\.actions\.githubusercontent\.com`, Subject: workflow}}, anywhere},
+		"a host that begins so":               {issued{Issuer: "https://evil.example/" + actions}, identities{{IssuerRegExp: `https://token\.actions\.githubusercontent\.com`, Subject: workflow}}, anywhere},
+		"an alternative at the end":           {issued{Subject: "https://evil.example/b"}, identities{{Issuer: actions, SubjectRegExp: `a|b`}}, anywhere},
+		"an alternative that is whole":        {issued{Email: "b"}, identities{{Issuer: actions, SubjectRegExp: `a|b`}}, exactly},
 		"anchors of its own":                  {issued{}, identities{{Issuer: actions, SubjectRegExp: "^" + acme + "$"}}, exactly},
-		"lines":                               {issued{subject: "https://evil.example/%0Ahttps://github.com/acme-co/x"}, identities{{Issuer: actions, SubjectRegExp: `(?m)^` + acme + `$`}}, nowhere},
+		"lines":                               {issued{Subject: "https://evil.example/%0Ahttps://github.com/acme-co/x"}, identities{{Issuer: actions, SubjectRegExp: `(?m)^` + acme + `$`}}, nowhere},
 		"the expression counts":               {issued{}, identities{{Issuer: actions, Subject: workflow, SubjectRegExp: "https://other"}}, nowhere},
 		"the expression counts, of issuers":   {issued{}, identities{{Issuer: actions, IssuerRegExp: "https://other", Subject: workflow}}, nowhere},
-		"e-mail":                              {issued{email: "a@acme.example"}, identities{{Issuer: actions, Subject: "a@acme.example"}}, exactly},
-		"e-mail, a look-alike":                {issued{email: "a@acme.example.evil"}, identities{{Issuer: actions, SubjectRegExp: `.*@acme\.example`}}, anywhere},
+		"e-mail":                              {issued{Email: "a@acme.example"}, identities{{Issuer: actions, Subject: "a@acme.example"}}, exactly},
+		"e-mail, a look-alike":                {issued{Email: "a@acme.example.evil"}, identities{{Issuer: actions, SubjectRegExp: `.*@acme\.example`}}, anywhere},
 		"the second of two":                   {issued{}, identities{{Issuer: "x", Subject: "y"}, {Issuer: actions, Subject: workflow}}, exactly},
 		"issuer of one, subject of the other": {issued{}, identities{{Issuer: actions, Subject: "y"}, {Issuer: "x", Subject: workflow}}, nowhere},
-		"a subject that is the issuer's":      {issued{subject: actions}, identities{{Issuer: actions, Subject: workflow}}, nowhere},
-		"one of two names":                    {issued{email: "a@acme.example", subject: "https://other"}, identities{{Issuer: actions, Subject: "a@acme.example"}}, exactly},
-		"an empty expression for nothing":     {issued{nameless: true}, identities{{IssuerRegExp: "(.*)", Subject: workflow}}, nowhere},
+		"a subject that is the issuer's":      {issued{Subject: actions}, identities{{Issuer: actions, Subject: workflow}}, nowhere},
+		"one of two names":                    {issued{Email: "a@acme.example", Subject: "https://other"}, identities{{Issuer: actions, Subject: "a@acme.example"}}, exactly},
+		"an empty expression for nothing":     {issued{Nameless: true}, identities{{IssuerRegExp: "(.*)", Subject: workflow}}, nowhere},
 	} {
 		for form, f := range sigstoreForms {
 			t.Run(name+", "+form, func(t *testing.T) {
 				t.Parallel()
 				r := registrytest.New(t)
 				image := r.PushImage(t, "acme/app:v1")
-				f.push(s, r, image, s.leaf(test.signed), vouching{log: true})
+				f.push(s, r, image, s.Leaf(test.signed), vouching{Log: true})
 				for _, unanchored := range []bool{false, true} {
 					a := f.asks(s.keyless())
 					a.Keyless = &cosign.Keyless{Identities: test.asked, Unanchored: unanchored}
@@ -126,14 +126,14 @@ func TestHostileNames(t *testing.T) {
 	t.Parallel()
 	s := newSigstore(t)
 	for name, says := range map[string]issued{
-		"control characters": {issuer: "a\x1b[2J\r\n\u202eb", email: "x@y"},
-		"long":               {issuer: strings.Repeat("a", 100_000), subject: "https://x/" + strings.Repeat("b", 100_000)},
+		"control characters": {Issuer: "a\x1b[2J\r\n\u202eb", Email: "x@y"},
+		"long":               {Issuer: strings.Repeat("a", 100_000), Subject: "https://x/" + strings.Repeat("b", 100_000)},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			r := registrytest.New(t)
 			image := r.PushImage(t, "acme/app:v1")
-			sigstoreForms[".sig"].push(s, r, image, s.leaf(says), vouching{stamp: true})
+			sigstoreForms[".sig"].push(s, r, image, s.Leaf(says), vouching{Stamp: true})
 			want{policy.Rejected, policy.ReasonNoMatch, "which none of its identities names"}.check(t, verdict(t, r, image, s.keyless()))
 		})
 	}

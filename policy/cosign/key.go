@@ -23,7 +23,10 @@ import (
 )
 
 // key is a public key as signatures by it are verified.
-type key struct{ verifier signature.Verifier }
+type key struct {
+	verifier signature.Verifier
+	id       keyID
+}
 
 // keyID tells keys apart: how they were written does not count.
 type keyID struct {
@@ -47,7 +50,7 @@ func (c *compiler) key(pem []byte, hash crypto.Hash) (*key, error) {
 	}
 	id := keyID{sha256.Sum256(der), cmp.Or(hash, crypto.SHA256)}
 	if c.keys[id] == nil {
-		c.keys[id] = &key{verifier}
+		c.keys[id] = &key{verifier, id}
 	}
 	return c.keys[id], nil
 }

@@ -25,6 +25,7 @@ import (
 	"github.com/sigstore/sigstore/pkg/cryptoutils"
 	"github.com/sigstore/sigstore/pkg/signature"
 
+	"github.com/pratique-dev/pratique/policy"
 	"github.com/pratique-dev/pratique/registry"
 )
 
@@ -49,6 +50,9 @@ type layer struct {
 func newLayer(found registry.Signature, attestation bool) (*layer, error) {
 	l := &layer{untrusted: found, attestation: attestation}
 	var err error
+	if attestation && countValues(found.UntrustedPayload) > maxEnvelope {
+		return nil, policy.Undecided(policy.ReasonLimit, "an attestation's envelope has more than %d parts", maxEnvelope).Err()
+	}
 	if attestation {
 		// The signature is in the envelope.
 		l.bare, err = static.NewAttestation(found.UntrustedPayload)

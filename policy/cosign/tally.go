@@ -28,6 +28,9 @@ type tally struct {
 	// err is why there may be more than was seen: the first of the reasons, as
 	// it names the cause; what comes after it often only that the time was over.
 	err error
+	// collection is what was verified, nil if one authority that is satisfied is
+	// enough.
+	collection *collection
 }
 
 // satisfied is an authority, and who satisfied it.
@@ -113,6 +116,7 @@ func (t *tally) signature(i int, a *authority, by signer, err error) {
 		t.states[i].signature = nearer(t.states[i].signature, err)
 		return
 	}
+	t.collection.signature(i, by)
 	t.satisfy(a, by)
 }
 
@@ -132,6 +136,7 @@ func (t *tally) attestation(at [2]int, a *authority, by signer, err error) {
 		return
 	}
 	one.by = &by
+	t.collection.attestation(at[0], a.Attestations[at[1]], by)
 	lacks := func(s attestationState) bool { return s.by == nil }
 	if a.AnyAttestation || !slices.ContainsFunc(states, lacks) {
 		t.satisfy(a, by)
@@ -142,7 +147,7 @@ func (t *tally) attestation(at [2]int, a *authority, by signer, err error) {
 // those that are under way may add to it.
 func (t *tally) satisfy(a *authority, by signer) {
 	t.satisfied = append(t.satisfied, &satisfied{a, by})
-	if len(t.satisfied) == 1 {
+	if len(t.satisfied) == 1 && t.collection == nil {
 		close(t.ended)
 	}
 }
@@ -160,7 +165,7 @@ func (t *tally) recovered() {
 func (t *tally) verdict() *policy.Verdict {
 	t.mutex.Lock()
 	defer t.mutex.Unlock()
-	if len(t.satisfied) > 0 {
+	if len(t.satisfied) > 0 && t.collection == nil {
 		accepted := t.satisfied[0].verdict()
 		return &accepted
 	}

@@ -31,6 +31,10 @@ type Evaluator interface {
 type Options struct {
 	Source    Source
 	Evaluator Evaluator // may be nil where no attestation has a policy
+	// Collect says that all authorities are satisfied that can be, and that
+	// Accepted comes with the evidence of all that was verified. What could not be
+	// read makes it Inconclusive then: it may be what somebody asks for.
+	Collect bool
 }
 
 // Source finds what is said of an image in one place. What it yields is
@@ -69,6 +73,7 @@ type Verifier struct {
 	authorities []*authority
 	keys        []*key // of all authorities, each once
 	places      []place
+	collects    bool
 }
 
 // New compiles authorities. Its error says which one cannot be used, and why.
@@ -76,7 +81,7 @@ func New(o Options, authorities []Authority) (*Verifier, error) {
 	if len(authorities) == 0 {
 		return nil, errors.New("no authorities: nobody could sign an image that is accepted")
 	}
-	v := &Verifier{source: o.Source, evaluator: o.Evaluator}
+	v := &Verifier{source: o.Source, evaluator: o.Evaluator, collects: o.Collect}
 	c := &compiler{keys: map[keyID]*key{}, terms: map[termsID]*terms{}, places: []policy.Place{{}}}
 	for i, a := range authorities {
 		// One without a name is called by its place in the list.
@@ -102,12 +107,15 @@ func New(o Options, authorities []Authority) (*Verifier, error) {
 // Fixed is the verdict if it does not depend on the image: any authority that
 // always passes, or all that always fail. Otherwise it is nil.
 func (v *Verifier) Fixed() *policy.Verdict {
+	if v.collects {
+		return v.decreed()
+	}
 	fail := 0
 	for _, a := range v.authorities {
 		switch a.Static {
 		case StaticPass:
-			return &policy.Verdict{Outcome: policy.Accepted, Reason: policy.ReasonStatic, Signer: a.Name,
-				Message: fmt.Sprintf("authority %q: accepts every image", a.Name)}
+			passes := a.passes()
+			return &passes
 		case StaticFail:
 			fail++
 		}
@@ -133,6 +141,9 @@ func (v *Verifier) Verify(ctx context.Context, image policy.Image) policy.Verdic
 		if verdict := e.verdict(); verdict != nil {
 			return *verdict
 		}
+	}
+	if verdict := e.collected(); verdict != nil {
+		return *verdict
 	}
 	return e.refuse(v.authorities)
 }

@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"time"
 	"unicode/utf8"
 
 	"github.com/pratique-dev/pratique/api/v1alpha1"
@@ -117,12 +118,10 @@ func (c *compilation) policy(p *v1alpha1.AttestationPolicy, path string) (*langu
 	}
 }
 
-// final reports whether an error says something of the policy itself: that it
-// does not compile, or takes too much.
-func final(err error) bool {
-	reason := policy.VerdictOf(err).Reason
-	return reason == policy.ReasonNotReady || reason == policy.ReasonLimit
-}
+// final reports whether an error says that a policy does not compile. That it
+// took too long, or too much, may have been the machine's fault: it is tried
+// again.
+func final(err error) bool { return policy.VerdictOf(err).Reason == policy.ReasonNotReady }
 
 // maxChecked bounds of how many policies it is remembered whether they can be
 // evaluated: more than the ImageConfigs of a large cluster have.
@@ -133,22 +132,28 @@ func remembered(check func(language.Policy) error) func(language.Policy) error {
 	if check == nil {
 		return nil
 	}
+	type answer struct {
+		err   error
+		until time.Time // zero for good
+	}
 	var mutex sync.Mutex
-	known := map[[sha256.Size]byte]error{}
+	known := map[[sha256.Size]byte]answer{}
 	return func(p language.Policy) error {
 		key := hashParts(string(p.Language), p.Text)
 		mutex.Lock()
 		defer mutex.Unlock()
-		if err, ok := known[key]; ok {
-			return err
+		if got, ok := known[key]; ok && (got.until.IsZero() || time.Now().Before(got.until)) {
+			return got.err
 		}
-		err := check(p)
-		if err == nil || final(err) {
-			if len(known) >= maxChecked {
-				clear(known)
-			}
-			known[key] = err
+		got := answer{err: check(p)}
+		if got.err != nil && !final(got.err) {
+			// A policy that takes long must not hold up each change of another.
+			got.until = time.Now().Add(compileAgain / 2)
 		}
-		return err
+		if len(known) >= maxChecked {
+			clear(known)
+		}
+		known[key] = got
+		return got.err
 	}
 }

@@ -287,7 +287,7 @@ func TestAuthoritiesMistakes(t *testing.T) {
 		"policy, not text":       {statement + ".policy", withKey("invalid.cel"), v1alpha1.ReasonConfigMapInvalid, "not text in UTF-8"},
 		"policy, does not parse": {statement + ".policy.data", "bad", v1alpha1.ReasonInvalid, keylessPath + ".attestations[0].policy.data: line 1, column 3: undeclared reference"},
 		"policy, in a ConfigMap": {statement + ".policy", withKey("bad.cel"), v1alpha1.ReasonConfigMapInvalid, `.policy.configMapRef: ConfigMap "policies", key "bad.cel": line 1, column 3`},
-		"policy, runs away":      {statement + ".policy", withKey("long.cel"), v1alpha1.ReasonConfigMapInvalid, "the policy did not end"},
+		"policy, runs away":      {statement + ".policy", withKey("long.cel"), v1alpha1.ReasonPending, "the policy did not end"},
 		"policy, not known":      {statement + ".policy.data", "later", v1alpha1.ReasonPending, keylessPath + ".attestations[0].policy: it is not known yet"},
 		"policy, language":       {statement + ".policy.type", "javascript", v1alpha1.ReasonInvalid, "policy.type"},
 		"policy, misspelt":       {statement + ".polcy", config, v1alpha1.ReasonInvalid, "attestations[0].polcy"},

@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -63,6 +64,8 @@ type Cluster struct {
 	statuses  *statuses
 	// crossplane reads Crossplane's ImageConfigs.
 	crossplane *follower
+	// policyController reads policy-controller's policies and trust roots.
+	policyController *follower
 }
 
 // Pratique's own Secrets and ConfigMaps are watched: pull secrets, keys,
@@ -133,6 +136,10 @@ func NewCluster(ctx context.Context, m manager.Manager, o ClusterOptions) (*Clus
 		return nil, err
 	}
 	c.crossplane = newFollower(crossplaneGroup(o.Compiler.CrossplaneNamespace), api, c.again)
+	if namespace := o.Compiler.PolicyController.Namespace; namespace != "" {
+		c.compiler.PolicyController.archives = newArchives()
+		c.policyController = newFollower(policyControllerKinds(namespace), api, c.again)
+	}
 	for _, watched := range []struct {
 		what   string
 		object client.Object
@@ -247,7 +254,7 @@ func (c *Cluster) Start(ctx context.Context) error {
 	for {
 		if err := c.compile(ctx); err != nil {
 			log.Error(err, "cannot compile the policies: the last good ones stay in force")
-			time.AfterFunc(retryAfter, c.again)
+			c.unread.set(retryAfter, c.again)
 		} else {
 			logCompiled(log, *c.compiled.Load())
 		}
@@ -268,10 +275,7 @@ func (c *Cluster) Start(ctx context.Context) error {
 
 // followers are those of the other projects' kinds.
 func (c *Cluster) followers() []*follower {
-	if c.crossplane == nil {
-		return nil
-	}
-	return []*follower{c.crossplane}
+	return slices.DeleteFunc([]*follower{c.crossplane, c.policyController}, func(f *follower) bool { return f == nil })
 }
 
 // pause waits, and reports whether that came to its end before ctx.
@@ -306,6 +310,9 @@ func (c *Cluster) compile(ctx context.Context) error {
 	}
 	own := len(compiled)
 	compiled, err := c.compileCrossplane(ctx, compiled)
+	if err == nil {
+		compiled, err = c.compilePolicies(ctx, compiled, objects)
+	}
 	if err != nil {
 		return err
 	}
@@ -315,7 +322,7 @@ func (c *Cluster) compile(ctx context.Context) error {
 	c.statuses.publish(compiled[:own]) // the others have no status
 	c.tell()
 	if retry(compiled) {
-		time.AfterFunc(compileAgain, c.again)
+		c.undone.set(compileAgain, c.again)
 	}
 	return nil
 }
@@ -346,7 +353,7 @@ func (c *Cluster) look(ctx context.Context) (objects Objects, done func()) {
 	return objects, func() {
 		cancel()
 		if unread {
-			time.AfterFunc(retryAfter, c.again)
+			c.unread.set(retryAfter, c.again)
 		}
 		c.readAgain(outside.done())
 	}

@@ -57,10 +57,12 @@ func wrong(reason, format string, args ...any) *mistake {
 	return &mistake{reason: reason, message: fmt.Sprintf(format, args...)}
 }
 
-// Compiler compiles ImageConfigs.
+// Compiler compiles ImageConfigs, Crossplane's too, and ClusterImagePolicies.
 type Compiler struct {
 	// Cosign is what compiled rules verify with.
 	Cosign cosign.Options
+	// PolicyController says how policy-controller's objects are read.
+	PolicyController PolicyController
 	// InjectInto names the namespaces whose Pods may be given pull secrets; AllNamespaces
 	// alone is all of them.
 	InjectInto []string

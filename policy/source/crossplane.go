@@ -309,11 +309,11 @@ func (c *crossplane) trusted(keyless *cosign.Keyless, path string) (*trust.Root,
 	switch {
 	case problem != nil:
 		return nil, problem
-	case len(found.Material.RekorLogs()) == 0:
+	case !found.HasTransparencyLogs():
 		return nil, found.lacks("transparency log")
-	case keyless != nil && len(found.Material.FulcioCertificateAuthorities()) == 0:
+	case keyless != nil && !found.HasCertificateAuthorities():
 		return nil, found.lacks("certificate authority")
-	case keyless != nil && !keyless.IgnoreSCT && len(found.Material.CTLogs()) == 0:
+	case keyless != nil && !keyless.IgnoreSCT && !found.HasCertificateLogs():
 		return nil, found.lacks("certificate transparency log (insecureIgnoreSCT: true would ask for none)")
 	}
 	return found.Root, nil

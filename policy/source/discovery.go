@@ -42,8 +42,10 @@ type otherGroup struct {
 	versions []string
 	// kinds maps each kind to its resource.
 	kinds map[string]string
-	// namespace is where the Secrets are that they name.
-	namespace string
+	// namespace is where the Secrets are that they name; configMaps says that they
+	// name ConfigMaps there, too.
+	namespace  string
+	configMaps bool
 }
 
 // apiAccess is how the API server is asked past the manager's cache: what that
@@ -79,10 +81,11 @@ type follower struct {
 	running sync.WaitGroup
 	mu      sync.Mutex
 	asked   bool                 // it was answered what is served
-	doubt   bool                 // the last answer was that something is gone
+	doubt   map[string]bool      // kinds that the last answer said are gone
 	err     error                // why there was no answer the last time
 	kinds   map[string]*watching // those that are served
 	secrets *watching            // nil if no kind is
+	texts   *watching            // ConfigMaps; nil too if they are not read
 }
 
 func newFollower(group otherGroup, api *apiAccess, changed func()) *follower {
@@ -115,7 +118,7 @@ func (f *follower) run(ctx context.Context) {
 func (f *follower) wait() time.Duration {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if f.doubt {
+	if len(f.doubt) > 0 {
 		return missing
 	}
 	return lookFor
@@ -128,6 +131,7 @@ func (f *follower) stop() {
 		w.stop()
 	}
 	f.secrets.stop()
+	f.texts.stop()
 }
 
 // look asks which kinds are served, and begins and ends to read them. Without an
@@ -169,23 +173,29 @@ func (f *follower) served(ctx context.Context) (map[string]string, error) {
 	return served, nil
 }
 
-// follow begins to read what is served, and drops what is not any more.
-func (f *follower) follow(ctx context.Context, served map[string]string) error {
-	gone := false
+// drop ends the reading of what is not served any more.
+func (f *follower) drop(served map[string]string) {
+	doubt := map[string]bool{}
 	for kind, w := range f.kinds {
 		if _, ok := served[kind]; ok {
 			continue
 		}
-		gone = true
 		// Rules would go with it: an API server that is just starting, or behind
 		// the others, must say so twice.
-		if f.doubt {
-			w.stop()
-			delete(f.kinds, kind)
-			f.changed()
+		if !f.doubt[kind] {
+			doubt[kind] = true
+			continue
 		}
+		w.stop()
+		delete(f.kinds, kind)
+		f.changed()
 	}
-	f.doubt = gone && !f.doubt
+	f.doubt = doubt
+}
+
+// follow begins to read what is served, and drops what is not any more.
+func (f *follower) follow(ctx context.Context, served map[string]string) error {
+	f.drop(served)
 	for kind, version := range served {
 		before := f.kinds[kind]
 		gvk := schema.GroupVersionKind{Group: f.group, Version: version, Kind: kind}
@@ -202,14 +212,24 @@ func (f *follower) follow(ctx context.Context, served map[string]string) error {
 	switch {
 	case len(f.kinds) == 0:
 		f.secrets.stop()
-		f.secrets = nil
+		f.texts.stop()
+		f.secrets, f.texts = nil, nil
+		return nil
 	case f.secrets == nil:
 		var err error
-		f.secrets, err = f.watch(ctx, corev1.SchemeGroupVersion.WithKind("Secret"), "secrets")
+		if f.secrets, err = f.watch(ctx, corev1.SchemeGroupVersion.WithKind("Secret"), "secrets"); err != nil {
+			return err
+		}
+	}
+	if f.configMaps && f.texts == nil {
+		var err error
+		f.texts, err = f.watch(ctx, corev1.SchemeGroupVersion.WithKind(kindConfigMap), "configmaps")
 		return err
 	}
 	return nil
 }
+
+const kindConfigMap = "ConfigMap"
 
 // unread says what is not read yet, nil for nothing. That Secrets cannot be read
 // is told by what needs one. The lock is held.
@@ -227,6 +247,9 @@ func (f *follower) unread() error {
 	}
 	if s := f.secrets; s != nil && s.latest() == nil && s.err == nil {
 		return fmt.Errorf("the Secrets in %s are not read yet", f.namespace)
+	}
+	if s := f.texts; s != nil && s.latest() == nil && s.err == nil {
+		return fmt.Errorf("the ConfigMaps in %s are not read yet", f.namespace)
 	}
 	return nil
 }
@@ -284,6 +307,33 @@ func (f *follower) secret(ctx context.Context, name string) (*corev1.Secret, err
 		return nil, fmt.Errorf("reading the cache: %w", err)
 	}
 	return secret, nil
+}
+
+// configMap reads a ConfigMap of the namespace; nil if there is none.
+func (f *follower) configMap(ctx context.Context, name string) (*corev1.ConfigMap, error) {
+	f.mu.Lock()
+	w := f.texts.latest()
+	why := f.texts.why()
+	f.mu.Unlock()
+	if w == nil {
+		return nil, why
+	}
+	object := &corev1.ConfigMap{}
+	err := w.cache.Get(ctx, client.ObjectKey{Namespace: f.namespace, Name: name}, object)
+	if apierrors.IsNotFound(err) {
+		return nil, nil //nolint:nilnil // Objects documents nil as absent
+	}
+	if err != nil {
+		return nil, fmt.Errorf("reading the cache: %w", err)
+	}
+	return object, nil
+}
+
+// serves reports whether a kind is served.
+func (f *follower) serves(kind string) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.kinds[kind] != nil
 }
 
 var errUnread = errors.New("not read yet")

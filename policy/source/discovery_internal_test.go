@@ -105,8 +105,11 @@ func (k *kubernetes) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		k.watch(w, r)
 	default:
 		kind := "List"
-		if path == secretsPath {
+		switch {
+		case strings.HasSuffix(path, "/secrets"):
 			kind = "SecretList"
+		case strings.HasSuffix(path, "/configmaps"):
+			kind = "ConfigMapList"
 		}
 		write(http.StatusOK, map[string]any{
 			"apiVersion": "v1", "kind": kind, "items": objects, "metadata": map[string]any{"resourceVersion": fmt.Sprint(k.revision)},

@@ -26,8 +26,9 @@ const (
 )
 
 // Files reads rules from manifests: files, or folders of *.yaml, *.yml and
-// *.json, that hold ImageConfigs, Secrets, ConfigMaps, Namespaces and
-// ServiceAccounts, one by one or in a List. Other kinds that a folder may hold are passed over.
+// *.json, that hold ImageConfigs (Crossplane's too), ClusterImagePolicies,
+// TrustRoots, Secrets, ConfigMaps, Namespaces and ServiceAccounts, one by one or
+// in a List. Other kinds that a folder may hold are passed over.
 type Files struct {
 	live
 
@@ -47,6 +48,7 @@ type Files struct {
 // kept as a rule that holds images back.
 func NewFiles(compiler Compiler, namespace string, paths ...string) (*Files, error) {
 	compiler.namespace, compiler.Check = namespace, remembered(compiler.Check)
+	compiler.PolicyController.archives = newArchives()
 	f := &Files{compiler: compiler, namespace: namespace, paths: paths, changed: make(chan struct{}, 1)}
 	_, err := f.reload()
 	return f, err
@@ -96,12 +98,13 @@ func (f *Files) compile(read *manifests) error {
 		}
 		compiled = append(compiled, c)
 	}
+	compiled = append(compiled, f.compiler.imagePolicies(read.policyController, read.objects())...)
 	f.compiler.finish(compiled)
 	f.manifests.Store(read)
 	f.compiled.Store(&compiled)
 	f.set.Store(policy.NewSet(rulesOf(compiled)))
 	if retry(compiled) {
-		time.AfterFunc(compileAgain, f.Again)
+		f.undone.set(compileAgain, f.Again)
 	}
 	return nil
 }

@@ -8,6 +8,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -22,6 +23,9 @@ import (
 // it began with.
 type live struct {
 	set atomic.Pointer[policy.Set]
+	// unread and undone have the rules compiled again: what could not be read,
+	// and what could not be compiled for no fault of its own.
+	unread, undone alarm
 }
 
 // Set returns the rules in force, nil until the first were read.
@@ -42,6 +46,21 @@ func rulesOf(compiled []Compiled) []*policy.Rule {
 // compileAgain is when rules are compiled again because the compiler had trouble
 // of its own, as with starting a process.
 const compileAgain = 5 * time.Second
+
+// alarm has something done after a while: once, however often it is set.
+type alarm struct {
+	mutex sync.Mutex
+	timer *time.Timer
+}
+
+func (a *alarm) set(after time.Duration, act func()) {
+	a.mutex.Lock()
+	defer a.mutex.Unlock()
+	if a.timer != nil {
+		a.timer.Stop()
+	}
+	a.timer = time.AfterFunc(after, act)
+}
 
 func retry(compiled []Compiled) bool {
 	return slices.ContainsFunc(compiled, func(c Compiled) bool { return c.retry })

@@ -44,6 +44,8 @@ type manifests struct {
 	accounts   map[objectKey]account
 	namespaces map[string]map[string]string // labels
 	seen       map[string]bool              // kinds with names
+
+	policyController policyObjects
 }
 
 type objectKey struct{ namespace, name string }
@@ -222,6 +224,9 @@ func (m *manifests) add(raw []byte) error {
 	}
 	if object.Kind == "" || object.APIVersion == "" {
 		return errors.New("not a Kubernetes object: it has no apiVersion and kind")
+	}
+	if is, err := m.addPolicyController(object.APIVersion, object.Kind, object.Name, raw); is {
+		return err
 	}
 	switch kind := object.APIVersion + " " + object.Kind; kind {
 	case "v1 Secret":

@@ -85,7 +85,7 @@ func (c *compilation) trust(a *v1alpha1.Authority, path string) (*trust.Root, *m
 		if problem != nil {
 			return nil, problem
 		}
-		if len(timestamps.Material.TimestampingAuthorities()) == 0 {
+		if !timestamps.HasTimestampAuthorities() {
 			return nil, timestamps.lacks("timestamp authority")
 		}
 	}
@@ -102,12 +102,12 @@ func (c *compilation) certificates(a *v1alpha1.Authority, path string) (foundRoo
 	switch {
 	case problem != nil:
 		return found, problem
-	case len(found.Material.FulcioCertificateAuthorities()) == 0:
+	case !found.HasCertificateAuthorities():
 		return found, found.lacks("certificate authority")
-	case !a.Keyless.InsecureIgnoreSCT && len(found.Material.CTLogs()) == 0:
+	case !a.Keyless.InsecureIgnoreSCT && !found.HasCertificateLogs():
 		return found, found.lacks("certificate transparency log (insecureIgnoreSCT: true would ask for none)")
 	case a.CTLog == nil && a.RFC3161Timestamp == nil &&
-		len(found.Material.RekorLogs()) == 0 && len(found.Material.TimestampingAuthorities()) == 0:
+		!found.HasTransparencyLogs() && !found.HasTimestampAuthorities():
 		return found, found.lacks("transparency log and no timestamp authority: nothing would tell when a certificate was used")
 	}
 	return found, nil

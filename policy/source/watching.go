@@ -93,6 +93,9 @@ func (f *follower) open(ctx context.Context, w *watching, resource string) (err 
 		// Whoever needs one says why it is not there.
 		failed = toolscache.DefaultWatchErrorHandler
 		object, scope, differ = &corev1.Secret{}, meta.RESTScopeNamespace, rewritten
+		if w.gvk.Kind == kindConfigMap {
+			object = &corev1.ConfigMap{}
+		}
 		options.DefaultNamespaces = map[string]cache.Config{f.namespace: {}}
 	} else {
 		other := &unstructured.Unstructured{}
