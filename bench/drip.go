@@ -174,7 +174,7 @@ func (h *hostile) others(ctx context.Context, fresh []registrytest.Image) (times
 // cold admits images through both passes, and returns how long each took,
 // sorted.
 func (h *hostile) cold(ctx context.Context, images []registrytest.Image) ([]time.Duration, error) {
-	c := &cold{driver: h.driver, server: h.server}
+	c := &cold{bench: h.bench, server: h.server}
 	elapsed := make([]time.Duration, len(images))
 	errs := make([]error, othersInFlight)
 	h.registry.Reset()

@@ -19,6 +19,7 @@ import (
 	"time"
 
 	"github.com/pratique-dev/pratique/policy/cache"
+	"github.com/pratique-dev/pratique/policy/cosign/cosigntest"
 	"github.com/pratique-dev/pratique/registry/registrytest"
 )
 
@@ -95,11 +96,11 @@ func run(ctx context.Context, args []string) (err error) {
 
 func effortOf(quick bool) effort {
 	if quick {
-		return effort{rounds: 4, one: 300, many: 1200, warmUp: 200, starts: 1, coldImages: 1, drips: 1}
+		return effort{rounds: 4, one: 300, many: 1200, warmUp: 200, starts: 1, coldImages: 1, cpuTurns: 1, drips: 1}
 	}
 	// Many short rounds: what else the machine does comes in bursts, and a
 	// median is not moved by the rounds that one falls on.
-	return effort{rounds: 21, one: 400, many: 1600, warmUp: 1000, starts: 3, coldImages: 3, drips: 5}
+	return effort{rounds: 21, one: 400, many: 1600, warmUp: 1000, starts: 3, coldImages: 3, cpuTurns: 3, drips: 5}
 }
 
 // bench is one run.
@@ -112,7 +113,9 @@ type bench struct {
 	driver    *driver
 	registry  *registrytest.Registry
 	key       *registrytest.Key
-	few, many string // folders of policies
+	sigstore  *cosigntest.Sigstore
+	keys      []*registrytest.Key // of whom the last signs
+	few, many string              // folders of policies
 }
 
 func (b *bench) run(ctx context.Context) error {
@@ -191,6 +194,13 @@ func (b *bench) prepare() ([]registrytest.Image, error) {
 	if err := writePolicies(b.many, b.registry.Host(), manyConfigs, b.key, other); err != nil {
 		return nil, err
 	}
+	b.sigstore = cosigntest.New(b.tb)
+	for range manyKeys {
+		b.keys = append(b.keys, registrytest.NewKey(b.tb, registrytest.ECDSAP256))
+	}
+	if err := writeColdPolicies(b.many, b.registry.Host(), b.sigstore.TrustedRoot(), b.keys); err != nil {
+		return nil, err
+	}
 	var images []registrytest.Image
 	for i, repository := range repositories {
 		image := b.registry.PushImage(b.tb, repository+":"+reviewTag)
@@ -242,8 +252,13 @@ func (b *bench) measure(ctx context.Context, floor, pratique *process, duels []*
 		return nil, err
 	}
 	b.sayf("cold requests: counting what the registry is asked for")
-	c := &cold{driver: b.driver, server: pratique, registry: b.registry, tb: b.tb}
-	counts, err := c.rows(ctx, b.key, b.coldImages)
+	c := &cold{bench: b, server: pratique}
+	counts, err := c.rows(ctx)
+	if err != nil {
+		return nil, err
+	}
+	b.sayf("cold requests: the time that they take the server")
+	times, err := c.cpuRows(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -256,7 +271,7 @@ func (b *bench) measure(ctx context.Context, floor, pratique *process, duels []*
 	if err != nil {
 		return nil, err
 	}
-	return slices.Concat(rows, []row{memory}, counts, selects, cached), nil
+	return slices.Concat(rows, []row{memory}, counts, times, selects, cached), nil
 }
 
 // report prints the tables and judges what can be judged without a clock.

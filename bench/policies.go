@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"strings"
 
+	"github.com/pratique-dev/pratique/policy/cosign/cosigntest"
 	"github.com/pratique-dev/pratique/registry/registrytest"
 )
 
@@ -62,6 +63,11 @@ func writePolicies(dir, host string, n int, key, other *registrytest.Key) error 
 
 // imageConfig asks for a signature by a key for whatever has one of the prefixes.
 func imageConfig(name, pem string, prefixes ...string) string {
+	return imageConfigOf(name, keyed("release", pem), prefixes...)
+}
+
+// imageConfigOf asks for what the text of authorities says.
+func imageConfigOf(name, authorities string, prefixes ...string) string {
 	return fmt.Sprintf(`---
 apiVersion: pratique.dev/v1alpha1
 kind: ImageConfig
@@ -75,9 +81,59 @@ spec:
     provider: Cosign
     cosign:
       authorities:
-      - name: release
+%s`, name, strings.Join(prefixes, "\n  - type: Prefix\n    prefix: "), authorities)
+}
+
+// keyed is an authority with a key.
+func keyed(name, pem string) string {
+	return fmt.Sprintf(`      - name: %s
         key:
           data: |
             %s
-`, name, strings.Join(prefixes, "\n  - type: Prefix\n    prefix: "), strings.ReplaceAll(strings.TrimSpace(pem), "\n", "\n            "))
+`, name, strings.ReplaceAll(strings.TrimSpace(pem), "\n", "\n            "))
 }
+
+// The folders of repositories of the cold rows that are not signed by one key.
+const (
+	keylessFolder = "keyless/"
+	manyFolder    = "many/"
+)
+
+// manyKeys and manySignatures are what shows that keys do not multiply fetches:
+// of so many signatures only the last is by one of so many keys.
+const (
+	manyKeys       = 15
+	manySignatures = 3
+)
+
+// writeColdPolicies adds ImageConfigs for those, beside what writePolicies wrote:
+// one of a workflow, with the trust root in a ConfigMap, and one of many keys.
+func writeColdPolicies(dir, host string, trustedRoot []byte, keys []*registrytest.Key) error {
+	var authorities strings.Builder
+	for i, key := range keys {
+		authorities.WriteString(keyed(fmt.Sprintf("key-%02d", i), key.PublicPEM()))
+	}
+	text := trustRoot + "    " + string(trustedRoot) + "\n" +
+		imageConfigOf("keyless", workflow, host+"/"+keylessFolder) + imageConfigOf("many", authorities.String(), host+"/"+manyFolder)
+	if err := os.WriteFile(filepath.Join(dir, "cold.yaml"), []byte(text), 0o600); err != nil {
+		return fmt.Errorf("writing policies: %w", err)
+	}
+	return nil
+}
+
+// trustRoot is the beginning of the ConfigMap: the JSON is one line.
+const trustRoot = `apiVersion: v1
+kind: ConfigMap
+metadata: {name: sigstore, namespace: pratique-system}
+data:
+  trusted_root.json: |
+`
+
+// workflow is an authority of what cosigntest signs by.
+const workflow = `      - name: workflow
+        keyless:
+          identities:
+          - issuer: ` + cosigntest.Issuer + `
+            subject: ` + cosigntest.Subject + `
+          trustRootRef: {kind: ConfigMap, name: sigstore, key: trusted_root.json}
+`

@@ -37,6 +37,7 @@ type unit func(float64) string
 func micros(v float64) string    { return fmt.Sprintf("%.0f µs", v/1e3) }
 func nanos(v float64) string     { return fmt.Sprintf("%.0f ns", v) }
 func millis(v float64) string    { return fmt.Sprintf("%.0f ms", v/1e6) }
+func tenths(v float64) string    { return fmt.Sprintf("%.1f ms", v/1e6) }
 func seconds(v float64) string   { return fmt.Sprintf("%.1f s", v/1e9) }
 func whole(v float64) string     { return fmt.Sprintf("%.0f", v) }
 func mebibytes(v float64) string { return fmt.Sprintf("%.0f MiB", v/(1<<20)) }

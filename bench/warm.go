@@ -37,6 +37,7 @@ type effort struct {
 	warmUp     int
 	starts     int
 	coldImages int
+	cpuTurns   int // each of cpuImages cold images
 	drips      int // rounds of the part about slow registries
 }
 
