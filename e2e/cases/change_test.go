@@ -153,33 +153,36 @@ func TestChangeOfMode(t *testing.T) {
 	r.flips(t, "Enforce", unsigned.ByTag(), "no signature")
 }
 
-// TestNotSupported: what this version does not do yet is never ignored.
-func TestNotSupported(t *testing.T) {
+// TestNotReady: what this version does not do yet, or what it waits for, is never
+// ignored.
+func TestNotReady(t *testing.T) {
 	t.Parallel()
-	for name, test := range map[string]struct{ spec, path string }{
+	// The public trust root cannot be fetched here.
+	const pending, unsupported = "Pending", "NotSupported"
+	for name, test := range map[string]struct{ spec, path, reason string }{
 		"keyless": {`
   verification:
     provider: Cosign
-    cosign: {authorities: [{name: a, keyless: {identities: [{issuer: https://a.io, subject: me}]}}]}`, "keyless"},
+    cosign: {authorities: [{name: a, keyless: {identities: [{issuer: https://a.io, subject: me}]}}]}`, "keyless", pending},
 		"nested bundles": {`
   verification:
     provider: Cosign
     bundle: {nested: Verify}
-    cosign: {authorities: [{name: a, key: {data: KEY}}]}`, "bundle.nested: Verify"},
+    cosign: {authorities: [{name: a, key: {data: KEY}}]}`, "bundle.nested: Verify", unsupported},
 		"policy.json": {`
-  verification: {provider: ContainersPolicy, containersPolicy: {requirements: [{type: reject}]}}`, "ContainersPolicy"},
+  verification: {provider: ContainersPolicy, containersPolicy: {requirements: [{type: reject}]}}`, "ContainersPolicy", unsupported},
 		"ctlog": {`
   verification:
     provider: Cosign
-    cosign: {authorities: [{name: a, key: {data: KEY}, ctlog: {}}]}`, "ctlog"},
-		// One authority that this version can use does not make up for the other.
+    cosign: {authorities: [{name: a, key: {data: KEY}, ctlog: {}}]}`, "ctlog", pending},
+		// One authority that can be used does not make up for the other.
 		"one of two": {`
   verification:
     provider: Cosign
     cosign:
       authorities:
       - {name: a, static: {action: pass}}
-      - {name: b, keyless: {identities: [{issuer: https://a.io, subject: me}]}}`, "authorities[1].keyless"},
+      - {name: b, keyless: {identities: [{issuer: https://a.io, subject: me}]}}`, "authorities[1].keyless", pending},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -187,7 +190,7 @@ func TestNotSupported(t *testing.T) {
 			signed := r.signed(t, "app:v1")
 			spec := strings.ReplaceAll(test.spec, "KEY", fmt.Sprintf("%q", r.key.PublicPEM()))
 			config := r.unreadyPolicy(t, "", fmt.Sprintf("\n  matchImages: [{prefix: %q}]%s", r.prefix(), spec))
-			if message := r.awaitReady(t, config, metav1.ConditionFalse, "NotSupported"); !strings.Contains(message, test.path) {
+			if message := r.awaitReady(t, config, metav1.ConditionFalse, test.reason); !strings.Contains(message, test.path) {
 				t.Errorf("the message lacks %q: %s", test.path, message)
 			}
 			r.try(t.Context(), pod("tag", signed.ByTag())).refused(t, inconclusive, "it is not ready", test.path)

@@ -91,6 +91,7 @@ func TestCrossplaneImageConfigs(t *testing.T) {
 	refused(t, r.revision(t, r.signed(t, "provider:v1").ByTag()), inconclusive, "answered 401")
 	r.serveImageConfigs(t)
 	t.Run("as Crossplane's documentation prints them", r.crossplaneDocument)
+	t.Run("as that document says they judge", crossplaneJudges)
 	t.Run("pull secret", r.crossplanePullSecret)
 	t.Run("rewritten", crossplaneRewrite)
 	t.Run("fail-open corners", r.crossplaneCorners)

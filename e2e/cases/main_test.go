@@ -8,8 +8,10 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"net"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -18,6 +20,7 @@ import (
 
 	"github.com/pratique-dev/pratique/e2e/env"
 	"github.com/pratique-dev/pratique/e2e/registry"
+	"github.com/pratique-dev/pratique/e2e/sigstore"
 	"github.com/pratique-dev/pratique/registry/registrytest"
 )
 
@@ -45,6 +48,11 @@ type world struct {
 	doomed *registrytest.Registry
 	// distribution and memory hold what the command lines sign.
 	distribution, memory *registry.Registry
+	// sigstore is by what they sign without a key.
+	sigstore *sigstore.Sigstore
+	// outside is all that Pratique finds beyond loopback: a proxy that knows
+	// nobody, and takes note of who is asked for.
+	outside *registrytest.Proxy
 
 	key, other *registrytest.Key
 
@@ -87,7 +95,7 @@ func run(m *testing.M) (code int, err error) {
 	}
 	shared = w
 	code = m.Run()
-	return code, w.noRightMissed()
+	return code, errors.Join(w.noRightMissed(), w.nobodyCalled(), w.sigstore.Failure())
 }
 
 // start starts the registries, the control plane and the server.
@@ -101,10 +109,12 @@ func start(end *ending, dir string) (_ *world, err error) {
 		doomed:     registrytest.New(end),
 		key:        registrytest.NewKey(end, registrytest.ECDSAP256),
 		other:      registrytest.NewKey(end, registrytest.ECDSAP256),
+		outside:    registrytest.NewProxy(end, nil),
 	}
 	options := env.Options{
 		Dir: dir, Registry: registrytest.New(end), Inject: []string{injectedA, injectedB},
-		Insecure: []string{w.withoutAPI.Host(), w.private.Host(), w.tokens.Host(), w.doomed.Host()},
+		Insecure:    []string{w.withoutAPI.Host(), w.private.Host(), w.tokens.Host(), w.doomed.Host()},
+		Environment: []string{"HTTPS_PROXY=http://" + w.outside.Host(), "HTTP_PROXY=http://" + w.outside.Host()},
 	}
 	if options.APIServerArgs, w.auditLog, err = auditing(dir); err != nil {
 		return nil, err
@@ -118,6 +128,10 @@ func start(end *ending, dir string) (_ *world, err error) {
 	}
 	end.add(w.memory.Stop)
 	options.Insecure = append(options.Insecure, w.distribution.Host, w.memory.Host)
+	if w.sigstore, err = sigstore.Start(ctx, sigstore.Options{Dir: filepath.Join(dir, "sigstore")}); err != nil {
+		return nil, err
+	}
+	end.add(w.sigstore.Stop)
 	if w.Env, err = env.Start(ctx, options); err != nil {
 		return nil, err
 	}
@@ -134,7 +148,22 @@ func start(end *ending, dir string) (_ *world, err error) {
 	if err := w.prepareCrossplane(ctx); err != nil {
 		return nil, err
 	}
+	if err := w.preparePolicyController(ctx); err != nil {
+		return nil, err
+	}
 	return w, w.installCrossplane(ctx)
+}
+
+// nobodyCalled says who was asked for beyond loopback, besides those that cases
+// name and the repository of the public Sigstore, which one of them needs.
+func (w *world) nobodyCalled() error {
+	for _, target := range w.outside.Targets() {
+		host, _, _ := net.SplitHostPort(strings.TrimPrefix(target, "CONNECT "))
+		if host != publicSigstore && host != registry1Name && !strings.HasSuffix(host, ".example") {
+			return fmt.Errorf("beyond loopback there was %s", target)
+		}
+	}
+	return nil
 }
 
 // ending is a [registrytest.TB] outside of a test: it collects what has to be

@@ -132,7 +132,7 @@ func rightsOf(t *testing.T) []right {
 		t.Fatal(err)
 	}
 	var rights []right
-	for _, file := range append(env.Rights(), crossplaneRights) {
+	for _, file := range append(env.Rights(), crossplaneRights, policyControllerRights) {
 		content, err := os.ReadFile(filepath.Join(root, "deploy", "rbac", file))
 		if err != nil {
 			t.Fatal(err)
@@ -299,7 +299,7 @@ func (r *room) bind(t *testing.T, account string) {
 	t.Helper()
 	name := r.namespace + "-" + account
 	subjects := []rbacv1.Subject{{Kind: rbacv1.ServiceAccountKind, Name: account, Namespace: r.namespace}}
-	for namespace, kind := range map[string]string{"": "ClusterRole", env.Namespace: "Role", crossplaneNamespace: "Role"} {
+	for namespace, kind := range map[string]string{"": "ClusterRole", env.Namespace: "Role", crossplaneNamespace: "Role", policyControllerNamespace: "Role"} {
 		ref := rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: kind, Name: "pratique"}
 		meta := metav1.ObjectMeta{Name: name}
 		var made runtime.Object
@@ -316,7 +316,7 @@ func (r *room) bind(t *testing.T, account string) {
 		}
 	}
 	t.Cleanup(func() {
-		for _, namespace := range []string{env.Namespace, crossplaneNamespace} {
+		for _, namespace := range []string{env.Namespace, crossplaneNamespace, policyControllerNamespace} {
 			_ = r.client.RbacV1().RoleBindings(namespace).Delete(context.Background(), name, metav1.DeleteOptions{})
 		}
 		_ = r.client.RbacV1().ClusterRoleBindings().Delete(context.Background(), name, metav1.DeleteOptions{})

@@ -22,6 +22,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/util/wait"
 	utilyaml "k8s.io/apimachinery/pkg/util/yaml"
+	"k8s.io/client-go/util/retry"
 
 	"github.com/pratique-dev/pratique/e2e/env"
 	"github.com/pratique-dev/pratique/registry/registrytest"
@@ -178,15 +179,20 @@ func (r *room) plain() string {
 	return ""
 }
 
-// change replaces the spec of an ImageConfig.
+// change replaces the spec of an ImageConfig, whose status the server writes at
+// the same time.
 func (r *room) change(t *testing.T, name, spec string) {
 	t.Helper()
-	config, err := r.dynamic.Resource(imageConfigs()).Get(t.Context(), name, metav1.GetOptions{})
+	err := retry.RetryOnConflict(retry.DefaultRetry, func() error {
+		config, err := r.dynamic.Resource(imageConfigs()).Get(t.Context(), name, metav1.GetOptions{})
+		if err != nil {
+			return err
+		}
+		config.Object["spec"] = parse(t, "apiVersion: x/v1\nkind: X\nspec:"+spec).Object["spec"]
+		_, err = r.dynamic.Resource(imageConfigs()).Update(t.Context(), config, metav1.UpdateOptions{})
+		return err
+	})
 	if err != nil {
-		t.Fatal(err)
-	}
-	config.Object["spec"] = parse(t, "apiVersion: x/v1\nkind: X\nspec:"+spec).Object["spec"]
-	if _, err := r.dynamic.Resource(imageConfigs()).Update(t.Context(), config, metav1.UpdateOptions{}); err != nil {
 		t.Fatal(err)
 	}
 }

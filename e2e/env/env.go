@@ -49,8 +49,9 @@ type Options struct {
 	// Insecure lists further registries, as host:port, that are asked over
 	// plain HTTP.
 	Insecure []string
-	// Args are further flags of pratique serve.
-	Args []string
+	// Args are further flags of pratique serve, Environment further variables, as
+	// NAME=value; both also for the servers beside.
+	Args, Environment []string
 	// Inject names namespaces, which are made, where Pods may be given pull
 	// secrets and Pratique may write them.
 	Inject []string

@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -120,12 +121,13 @@ func (e *Env) serve(ctx context.Context, o ServerOptions) (*Server, error) {
 		return nil, err
 	}
 	program := cluster.Program{Name: o.Name, Binary: e.Binary, Args: e.flags(s, o), Kubeconfig: e.Account}
-	if len(o.Environment)+len(o.Unset) > 0 {
+	// Of one variable the last one counts.
+	if environment := slices.Concat(e.options.Environment, o.Environment); len(environment)+len(o.Unset) > 0 {
 		var args []string
 		for _, name := range o.Unset {
 			args = append(args, "--unset="+name)
 		}
-		args = append(append(args, o.Environment...), e.Binary)
+		args = append(append(args, environment...), e.Binary)
 		program.Binary, program.Args = envProgram, append(args, program.Args...)
 	}
 	began := time.Now()
