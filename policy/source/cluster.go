@@ -311,7 +311,7 @@ func (c *Cluster) compile(ctx context.Context) error {
 	own := len(compiled)
 	compiled, err := c.compileCrossplane(ctx, compiled)
 	if err == nil {
-		compiled, err = c.compilePolicies(ctx, compiled, objects)
+		compiled, err = c.compilePolicies(ctx, compiled)
 	}
 	if err != nil {
 		return err

@@ -23,9 +23,8 @@ func policyControllerKinds(namespace string) otherGroup {
 }
 
 // compilePolicies adds what policy-controller's objects are compiled to. What they
-// name need not be tried again: the follower tells when it has read it. elsewhere
-// finds what keys name outside of its namespace (k8s://NAMESPACE/NAME).
-func (c *Cluster) compilePolicies(ctx context.Context, compiled []Compiled, elsewhere Objects) ([]Compiled, error) {
+// name need not be tried again: the follower tells when it has read it.
+func (c *Cluster) compilePolicies(ctx context.Context, compiled []Compiled) ([]Compiled, error) {
 	f := c.policyController
 	if f == nil {
 		return compiled, nil
@@ -45,13 +44,9 @@ func (c *Cluster) compilePolicies(ctx context.Context, compiled []Compiled, else
 		}
 	}
 	return append(compiled, c.compiler.imagePolicies(from, Objects{
-		Secret: func(namespace, name string) (*corev1.Secret, error) {
-			if namespace != f.namespace {
-				return elsewhere.Secret(namespace, name)
-			}
-			return f.secret(ctx, name)
-		},
-		// All of these are in the one namespace that is watched.
+		// All of them are in the one namespace that is watched: keys of others
+		// (k8s://) policy-controller's own validation refuses.
+		Secret:    func(_, name string) (*corev1.Secret, error) { return f.secret(ctx, name) },
 		ConfigMap: func(_, name string) (*corev1.ConfigMap, error) { return f.configMap(ctx, name) },
 	})...), nil
 }

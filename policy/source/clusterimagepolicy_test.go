@@ -288,6 +288,7 @@ func TestUnreadyClusterImagePolicies(t *testing.T) {
 		"a Secret that is not there":      {this, "  authorities: [{key: {secretRef: {name: absent}}}]", `secret "absent" does not exist in namespace "cosign-system"`, false},
 		"a Secret in another namespace":   {this, "  authorities: [{key: {secretRef: {name: elsewhere, namespace: shop}}}]", `"shop" is not policy-controller's namespace "cosign-system"`, false},
 		"a Secret with two keys":          {this, "  authorities: [{key: {secretRef: {name: two}}}]", `secret "two" has 2 keys`, false},
+		"a key by k8s://":                 {this, "  authorities: [{key: {kms: \"k8s://cosign-system/two\"}}]", "malformed KMS format", false},
 		"no identities":                   {this, "  authorities: [{keyless: {}}]", "missing field(s): spec.authorities[0].keyless.identities", false},
 		"an identity without an issuer":   {this, "  authorities: [{keyless: {identities: [{subject: s}]}}]", "issuer, ", false},
 		"an expression that is none":      {this, "  authorities: [{keyless: {identities: [{issuerRegExp: \"(\", subject: s}]}}]", "regex is invalid", false},
