@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -32,6 +33,7 @@ import (
 type apiServer struct {
 	cache.Cache // for the methods that nobody calls
 
+	mutex       sync.Mutex // for what changes while it is asked
 	configs     []unstructured.Unstructured
 	secrets     map[client.ObjectKey]*corev1.Secret
 	configMaps  map[client.ObjectKey]*corev1.ConfigMap
@@ -39,6 +41,13 @@ type apiServer struct {
 	away        atomic.Bool // does not answer
 	awayGets    atomic.Bool // does not answer about one object
 	lists, gets atomic.Int32
+}
+
+// change changes what it has.
+func (a *apiServer) change(how func()) {
+	a.mutex.Lock()
+	defer a.mutex.Unlock()
+	how()
 }
 
 var errAway = errors.New("away")
@@ -50,6 +59,8 @@ func (a *apiServer) List(_ context.Context, into client.ObjectList, _ ...client.
 	if a.away.Load() {
 		return errAway
 	}
+	a.mutex.Lock()
+	defer a.mutex.Unlock()
 	into.(*unstructured.UnstructuredList).Items = a.configs
 	return nil
 }
@@ -59,6 +70,8 @@ func (a *apiServer) Get(_ context.Context, key client.ObjectKey, into client.Obj
 	if a.away.Load() || a.awayGets.Load() {
 		return errAway
 	}
+	a.mutex.Lock()
+	defer a.mutex.Unlock()
 	switch into := into.(type) {
 	case *corev1.Secret:
 		if secret, ok := a.secrets[key]; ok {

@@ -55,6 +55,7 @@ func TestClusterForeignKey(t *testing.T) {
 		if !strings.HasPrefix(before, v1alpha1.ReasonCompiled) || server.gets.Load() != 1 {
 			t.Fatalf("%q, after %d questions", before, server.gets.Load())
 		}
+		synctest.Wait()
 		for key, kept := range c.foreign.kept {
 			if len(kept.secret.Data) != 1 || kept.secret.Data["cosign.pub"] == nil {
 				t.Errorf("of %v more is kept than the public key", key)
@@ -68,7 +69,7 @@ func TestClusterForeignKey(t *testing.T) {
 		if n := server.gets.Load(); n != 1 {
 			t.Errorf("asked %d times in 10 s", n)
 		}
-		server.secrets[at] = keySecret(t, keyTwo)
+		server.change(func() { server.secrets[at] = keySecret(t, keyTwo) })
 		time.Sleep(time.Minute)
 		if state() == before {
 			t.Error("after a minute the old key is still in force")
@@ -88,17 +89,18 @@ func TestClusterForeignKey(t *testing.T) {
 		if state() != before {
 			t.Errorf("the API server is back: %s", (*c.compiled.Load())[0].Message)
 		}
-		delete(server.secrets, at)
+		server.change(func() { delete(server.secrets, at) })
 		time.Sleep(time.Minute)
 		if reason := (*c.compiled.Load())[0].Reason; reason != v1alpha1.ReasonSecretNotFound {
 			t.Errorf("the Secret is gone: %s", reason)
 		}
 		// Nobody needs it any more.
-		server.configs = nil
+		server.change(func() { server.configs = nil })
 		c.again()
 		time.Sleep(time.Minute)
 		asked, compiled := server.gets.Load(), server.lists.Load()
 		time.Sleep(time.Hour)
+		synctest.Wait()
 		if server.gets.Load() != asked || server.lists.Load() != compiled || len(c.foreign.kept) != 0 {
 			t.Error("what no rule names is asked for")
 		}

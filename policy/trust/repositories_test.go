@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -20,8 +21,8 @@ func TestRepositories(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := newMirror(t)
 		m.publish(goodText(t))
-		changes := 0
-		all := trust.NewRepositories(m, func() { changes++ })
+		var changes atomic.Int32
+		all := trust.NewRepositories(m, func() { changes.Add(1) })
 		ctx, cancel := context.WithCancel(t.Context())
 		ended := make(chan struct{})
 		go func() {
@@ -33,8 +34,8 @@ func TestRepositories(t *testing.T) {
 			t.Errorf("at first: %v", err)
 		}
 		later(time.Minute)
-		if got, err := all.Root(mirrorURL, root); err != nil || !got.HasTransparencyLogs() || changes == 0 {
-			t.Errorf("then: %+v, %v, %d changes", got, err, changes)
+		if got, err := all.Root(mirrorURL, root); err != nil || !got.HasTransparencyLogs() || changes.Load() == 0 {
+			t.Errorf("then: %+v, %v, %d changes", got, err, changes.Load())
 		}
 		if _, err := all.Root(mirrorURL, nil); err == nil {
 			t.Error("believed by a root of somebody else's")
