@@ -9,6 +9,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"sync"
 	"time"
 
 	"github.com/go-json-experiment/json"
@@ -29,12 +30,14 @@ const signaturePredicate = "https://sigstore.dev/cosign/sign/v1"
 // sealed is a sigstore bundle: a statement about the image, its signature, and
 // what vouches for that.
 type sealed struct {
-	bundle   *bundle.Bundle
-	envelope *bundle.Envelope
+	bundle *bundle.Bundle
 	// claimed is what the statement says it is. It only sorts: what counts is the
 	// statement that was verified.
 	claimed string
 	digest  []byte // the image's
+	// said is the statement, once somebody asked: it may be large, and each
+	// authority asks.
+	said func() (*statement, error)
 }
 
 // newSealed reads a bundle. One without a statement vouches for nothing here:
@@ -71,7 +74,10 @@ func newSealed(untrusted, digest []byte) (*sealed, error) {
 	if err := json.Unmarshal(payload, &untrustedStatement); err != nil {
 		return nil, fmt.Errorf("reading a bundle's statement: %w", err)
 	}
-	return &sealed{bundle: b, envelope: envelope, claimed: untrustedStatement.PredicateType, digest: digest}, nil
+	return &sealed{
+		bundle: b, claimed: untrustedStatement.PredicateType, digest: digest,
+		said: sync.OnceValues(func() (*statement, error) { return newStatement(envelope) }),
+	}, nil
 }
 
 // The libraries verify what stands in log entries and in timestamps by the keys
@@ -187,7 +193,7 @@ func (s *sealed) artifact() verify.ArtifactPolicyOption {
 func (s *sealed) untrustedType() string { return s.claimed }
 
 // statement implements [attesting].
-func (s *sealed) statement() (*statement, error) { return newStatement(s.envelope) }
+func (s *sealed) statement() (*statement, error) { return s.said() }
 
 // keyMaterial is a trust root with one key, which is trusted whatever hint a
 // bundle gives of its own.

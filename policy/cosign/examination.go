@@ -172,7 +172,18 @@ func (e *examination) signatureLayer(ctx context.Context, place int, untrusted r
 		e.unreadable(err)
 		return
 	}
-	p := newProofs(l, e.keys)
+	e.signed(ctx, place, l, newProofs(l, e.keys))
+}
+
+// signing is evidence that may be a signature of the image.
+type signing interface {
+	// claims verifies what it says, once it holds: that it signs the image, with
+	// all the annotations of the authority. It returns the hash of that.
+	claims(digest v1.Hash, a *authority) ([sha256.Size]byte, error)
+}
+
+// signed has the authorities judge a signature that was found in a place.
+func (e *examination) signed(ctx context.Context, place int, s signing, p *proofs) {
 	for i, a := range e.authorities {
 		if a.attests() || !a.looksIn(place) {
 			continue
@@ -182,8 +193,7 @@ func (e *examination) signatureLayer(ctx context.Context, place int, untrusted r
 		}
 		by, err := p.signer(ctx, a)
 		if err == nil {
-			err = l.claims(e.digest, a)
-			by.said = sha256.Sum256(untrusted.UntrustedPayload)
+			by.said, err = s.claims(e.digest, a)
 		}
 		e.signature(i, a, by, err)
 	}
@@ -226,7 +236,7 @@ func (e *examination) bundle(ctx context.Context, place int, untrusted []byte, a
 	signs := s.claimed == signaturePredicate && e.places[place].signatures
 	if signs {
 		e.counts(&e.signatures)
-		e.signatureBundle(ctx, place, s, p)
+		e.signed(ctx, place, s, p)
 	}
 	switch {
 	case e.asksFor(place, s.claimed):
@@ -252,34 +262,14 @@ func (e *examination) asksFor(place int, predicateType string) bool {
 	})
 }
 
-func (e *examination) signatureBundle(ctx context.Context, place int, s *sealed, p *proofs) {
-	for i, a := range e.authorities {
-		if a.attests() || !a.looksIn(place) {
-			continue
-		}
-		if e.interrupted(ctx) {
-			return
-		}
-		by, err := p.signer(ctx, a)
-		if err == nil {
-			err = s.claims(e.digest.Hex, a)
-			if said, failure := s.statement(); failure == nil {
-				by.said = said.hash
-			}
-		}
-		e.signature(i, a, by, err)
-	}
-}
-
-// claims verifies what a bundle says, once it holds: that it signs this image,
-// with all the annotations.
-func (s *sealed) claims(hexDigest string, a *authority) error {
+// claims implements [signing].
+func (s *sealed) claims(digest v1.Hash, a *authority) ([sha256.Size]byte, error) {
 	said, err := s.statement()
 	if err != nil {
-		return err
+		return [sha256.Size]byte{}, err
 	}
 	if said.GetPredicateType() != signaturePredicate {
-		return missed(nearImage, "%s made an attestation, which is not a signature", a.whose())
+		return [sha256.Size]byte{}, missed(nearImage, "%s made an attestation, which is not a signature", a.whose())
 	}
-	return said.about(hexDigest, a)
+	return said.hash, said.about(digest.Hex, a)
 }

@@ -6,6 +6,7 @@ package cosign
 import (
 	"context"
 	"crypto"
+	"crypto/sha256"
 	"crypto/x509"
 	"encoding/base64"
 	"encoding/json"
@@ -283,20 +284,19 @@ func handleOtherName(certificate *x509.Certificate) {
 	certificate.UnhandledCriticalExtensions = slices.DeleteFunc(certificate.UnhandledCriticalExtensions, cryptoutils.SANOID.Equal)
 }
 
-// claims verifies what a signature says, once it holds: that it is of this
-// image, with all the annotations.
-func (l *layer) claims(digest v1.Hash, a *authority) error {
+// claims implements [signing].
+func (l *layer) claims(digest v1.Hash, a *authority) (said [sha256.Size]byte, err error) {
 	if err := cosign.SimpleClaimVerifier(l.bare, digest, nil); err != nil {
-		return missed(nearImage, "%s signed something else than this image", a.whose())
+		return said, missed(nearImage, "%s signed something else than this image", a.whose())
 	}
 	wanted := map[string]any{}
 	for name, value := range a.Annotations {
 		wanted[name] = value
 	}
 	if err := cosign.SimpleClaimVerifier(l.bare, digest, wanted); err != nil {
-		return missingAnnotations(a)
+		return said, missingAnnotations(a)
 	}
-	return nil
+	return sha256.Sum256(l.untrusted.UntrustedPayload), nil
 }
 
 // untrustedType implements [attesting]: the annotation that tells it is not

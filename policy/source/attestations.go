@@ -95,17 +95,22 @@ func (c *compilation) policy(p *v1alpha1.AttestationPolicy, path string) (*langu
 		}
 		text, unusable = string(data), e.wrong
 	}
+	return c.checked(language.Policy{Language: kind, Text: text}, path, unusable)
+}
+
+// checked tries whether a policy can be evaluated at all; unusable is the mistake
+// of its text.
+func (c *compilation) checked(found language.Policy, path string, unusable func(error) *mistake) (*language.Policy, *mistake) {
 	switch {
 	// Some languages let an empty policy pass everything.
-	case strings.TrimSpace(text) == "":
+	case strings.TrimSpace(found.Text) == "":
 		return nil, unusable(errors.New("the policy is empty"))
 	// Two texts would have one hash.
-	case !utf8.ValidString(text):
+	case !utf8.ValidString(found.Text):
 		return nil, unusable(errors.New("not text in UTF-8"))
 	case c.compiler.Check == nil:
 		return nil, wrong(v1alpha1.ReasonNotSupported, "%s: policies are not evaluated here", path)
 	}
-	found := language.Policy{Language: kind, Text: text}
 	err := c.compiler.Check(found)
 	switch {
 	case err == nil:

@@ -10,7 +10,6 @@ import (
 	"errors"
 	"fmt"
 	"strings"
-	"unicode/utf8"
 
 	pc "github.com/sigstore/policy-controller/pkg/apis/policy/v1alpha1"
 
@@ -145,26 +144,8 @@ func (p *imagePolicy) text(from *pc.Policy, path string) (*language.Policy, *mis
 		}
 		text, at = string(data), e.path
 	}
-	found := language.Policy{Language: language.Language(from.Type), Text: text}
-	switch {
-	// To CUE it would be one that everything fulfils.
-	case strings.TrimSpace(text) == "":
-		return nil, wrong(v1alpha1.ReasonInvalid, "%s: the policy is empty", at)
-	case !utf8.ValidString(text):
-		return nil, wrong(v1alpha1.ReasonInvalid, "%s: not text in UTF-8", at)
-	case p.compiler.Check == nil:
-		return nil, wrong(v1alpha1.ReasonNotSupported, "%s: policies are not evaluated here", path)
-	}
-	err := p.compiler.Check(found)
-	switch {
-	case err == nil:
-		return &found, nil
-	case final(err):
-		return nil, wrong(v1alpha1.ReasonInvalid, "%s: %s", at, short(err))
-	default:
-		p.retry = true
-		return nil, wrong(v1alpha1.ReasonPending, "%s: it is not known yet whether the policy can be evaluated: %s", path, short(err))
-	}
+	unusable := func(err error) *mistake { return wrong(v1alpha1.ReasonInvalid, "%s: %s", at, short(err)) }
+	return p.checked(language.Policy{Language: language.Language(from.Type), Text: text}, path, unusable)
 }
 
 // authority compiles one authority. Its mistake names the field.
