@@ -371,7 +371,7 @@ func (d *Decider) decide(ctx context.Context, q *Question, asked Asked) Decision
 	switch {
 	case p.reference.Digest() == "":
 		e.resolve(ctx)
-	case len(p.Tagged) > 0:
+	case p.reference.Tag() != "" && p.asksTag():
 		e.confirmTag(ctx)
 	default:
 		e.image.Reference = p.reference.WithoutTag()

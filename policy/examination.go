@@ -67,7 +67,7 @@ func (e *examination) resolve(ctx context.Context) {
 func (e *examination) settle() {
 	before := e.selection
 	pinned := e.image.Reference.Pin(e.image.Digest)
-	e.selection = e.selects(pinned)
+	e.selection = e.selects(pinned).counting()
 	again := e.question.image(placed{reference: pinned, Selection: e.selection})
 	e.image.Authentication, e.image.Second, e.image.Transport = again.Authentication, again.Second, again.Transport
 	if !e.unpinned {
@@ -82,25 +82,27 @@ func (e *examination) settle() {
 }
 
 // confirmTag asks whether the tag beside a digest points there now. If it does
-// not, the rules that reach into the tag do not apply.
+// not, the image is judged by its digest alone (spec section 2).
 func (e *examination) confirmTag(ctx context.Context) {
 	resolution, err := e.decider.Resolver.Resolve(ctx, e.image)
 	if err == nil && resolution.Digest == e.image.Digest {
 		e.warnStale(resolution)
+		e.selection = e.selection.counting()
 		return
 	}
 	e.image.Reference = e.image.Reference.WithoutTag()
 	if err == nil {
-		e.selection.Tagged = nil
+		e.selection = e.selection.discounting()
 		return
 	}
-	// With and without them the judgement could differ.
+	// With and without it the judgement could differ.
 	v := VerdictOf(err)
 	v.Message = "whether its tag names this digest cannot be known: " + v.Message
-	for _, rule := range e.selection.Tagged {
+	var depending []*Rule
+	e.selection, depending = e.selection.undecided()
+	for _, rule := range depending {
 		e.add(rule, e.decider.modeOf(rule), v)
 	}
-	e.selection.Tagged = nil
 }
 
 // staleTag warns that a tag may name something else by now.

@@ -46,11 +46,12 @@ func (d *Decider) place(q *Question, written reference.Reference) placed {
 
 // joined adds the rules for the name as written that are of another kind than
 // the one that rewrote it: who may write one kind must not switch another one
-// off. The rule for what no other is about is about the new name alone.
+// off. The rule for what no other is about is about the new name alone; so are
+// those with a scope, of which a single one is about each name.
 func (s Selection) joined(written Selection, kind string) Selection {
 	others := func(rules []*Rule) []*Rule {
 		return slices.DeleteFunc(slices.Clone(rules), func(r *Rule) bool {
-			return r.Kind == kind || r.Globs != nil && r.Globs.Rest
+			return r.Kind == kind || r.Globs != nil && r.Globs.Rest || r.Scope != nil
 		})
 	}
 	if kept := others(written.Verification); len(kept) > 0 {

@@ -38,6 +38,8 @@ type Rule struct {
 	Written []string
 	// Globs say which images are meant in the place of Prefixes, nil if these do.
 	Globs *Globs
+	// Scope says it as a containers-policy.json(5) does, nil if Prefixes or Globs do.
+	Scope *Scope
 	// Adds says that the rule shadows nothing: the rules of the next shorter
 	// prefix come on top of it.
 	Adds bool
@@ -134,8 +136,8 @@ type Verification struct {
 	// Hash identifies everything that the Verifier's verdicts rest on besides
 	// the image: the rule as compiled, key material, trust roots.
 	Hash [sha256.Size]byte
-	// ByReference says that verdicts depend on the reference as judged, not on
-	// repository and digest alone.
+	// ByReference says that verdicts depend on the tag by which the image is
+	// judged, or on there being none, and not on repository and digest alone.
 	ByReference bool
 	// Object judges what the Verifier, or Fixed, accepts, nil for nobody.
 	Object ObjectPolicy

@@ -6,6 +6,7 @@ package policy
 import (
 	"cmp"
 	"slices"
+	"strings"
 
 	"github.com/pratique-dev/pratique/reference"
 )
@@ -16,8 +17,9 @@ type Set struct {
 	rules []*Rule
 	// kinds are sorted by name.
 	kinds []*kind
-	// globs holds the rules with globs.
-	globs []*Rule
+	// globs holds the rules with globs, scopes those with a scope.
+	globs  []*Rule
+	scopes scopes
 	// injecting holds the rules that give Pods a pull secret.
 	injecting []*Rule
 	// hosts holds the hosts that prefixes name: metrics may have them as labels.
@@ -35,6 +37,10 @@ func NewSet(rules []*Rule) *Set {
 			s.addGlobs(rule)
 			continue
 		}
+		if rule.Scope != nil {
+			s.addScope(rule)
+			continue
+		}
 		if rule.Authentication != nil && rule.Authentication.Inject != nil {
 			s.injecting = append(s.injecting, rule)
 		}
@@ -50,6 +56,14 @@ func NewSet(rules []*Rule) *Set {
 		s.asWritten = s.asWritten || s.kinds[last].asWritten
 	}
 	return s
+}
+
+// addScope adds a rule with a scope.
+func (s *Set) addScope(rule *Rule) {
+	s.scopes.add(rule)
+	if host, _, _ := strings.Cut(rule.Scope.Name, "/"); host != "" && !strings.HasPrefix(host, anySubdomain) {
+		s.hosts[host] = struct{}{}
+	}
 }
 
 // Rules lists all rules, by kind and name.
@@ -83,11 +97,14 @@ type Selection struct {
 	// in its repository: whether they apply, in the place of all others, is
 	// known only once the digest is.
 	Digested []*Rule
+	// ByTag and ByDigest hold, for a reference with both, rules of which only one
+	// list applies: ByTag if the tag counts, ByDigest if it does not.
+	ByTag, ByDigest []*Rule
 }
 
 // Covers reports whether any verification rule may apply.
 func (s Selection) Covers() bool {
-	return len(s.Verification) > 0 || len(s.Tagged) > 0 || len(s.Digested) > 0
+	return len(s.Verification) > 0 || len(s.Tagged) > 0 || len(s.Digested) > 0 || len(s.ByTag) > 0 || len(s.ByDigest) > 0
 }
 
 // Select chooses the rules for a reference in a namespace. Its cost depends on
@@ -101,6 +118,7 @@ func (s *Set) Select(ref reference.Reference, ns Namespace) Selection {
 			selection.add(k.selects(ref, ns))
 		}
 	}
+	s.scopes.selects(&selection, ref)
 	return selection
 }
 

@@ -40,6 +40,7 @@ func (s Selection) readingObjects() Selection {
 		return slices.DeleteFunc(slices.Clone(rules), func(r *Rule) bool { return !r.readsObject() })
 	}
 	s.Verification, s.Tagged, s.Digested = only(s.Verification), only(s.Tagged), only(s.Digested)
+	s.ByTag, s.ByDigest = only(s.ByTag), only(s.ByDigest)
 	return s
 }
 

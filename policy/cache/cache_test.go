@@ -231,6 +231,7 @@ func TestVerdictKeys(t *testing.T) {
 		"other rule":                        {good, rule(1), rule(2), first, false},
 		"by reference, same":                {good, byReference(1), byReference(1), first, true},
 		"by reference, other tag":           {good, byReference(1), byReference(1), image(t, "a.io/x:2@"+digestA), false},
+		"by reference, no digest":           {good, byReference(1), byReference(1), image(t, "a.io/x:1@"+digestA), true},
 		"by reference, no tag":              {good, byReference(1), byReference(1), image(t, "a.io/x@"+digestA), false},
 		"Accepted, other credential":        {good, rule(1), rule(1), image(t, "a.io/x:1@"+digestA, one), true},
 		"Rejected, same":                    {bad, rule(1), rule(1), first, true},

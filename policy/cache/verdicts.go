@@ -22,7 +22,7 @@ func (c *Cache) Verify(ctx context.Context, rule *policy.Rule, image policy.Imag
 		rule:     rule.Verification.Hash,
 	}
 	if rule.Verification.ByReference {
-		key.evaluated = image.Reference.Canonical()
+		key.evaluated = image.Reference.Tagged()
 	}
 	if verdict, ok := hit(c, c.accepted, key); ok {
 		return verdict
