@@ -72,6 +72,9 @@ func parse(written string) (Reference, error) {
 	if isImageID(written) {
 		return Reference{}, errors.New("an image ID, which names no repository")
 	}
+	if isOddAddress(distribution.Domain(named)) {
+		return Reference{}, errors.New("its host is an IPv4 address in a form that not everybody reads alike")
+	}
 	r := Reference{written: written}
 	r.repository = canonicalName(distribution.Domain(named), distribution.Path(named))
 	if digested, ok := named.(distribution.Digested); ok {
@@ -86,6 +89,19 @@ func parse(written string) (Reference, error) {
 		r.tagged = r.repository + ":" + defaultTag
 	}
 	return r, r.agrees()
+}
+
+// isOddAddress reports whether a host ends in a number and is no IPv4 address as it
+// is usually written: some would read 10.5 or 010.0.0.5 as another address (WHATWG
+// URL, "ends in a number checker"), which a rule for that one would not meet.
+func isOddAddress(host string) bool {
+	host, _, _ = strings.Cut(host, ":")
+	last := host[strings.LastIndexByte(host, '.')+1:]
+	if strings.Trim(last, "0123456789") != "" && !strings.HasPrefix(strings.ToLower(last), "0x") {
+		return false
+	}
+	_, err := netip.ParseAddr(host)
+	return err != nil
 }
 
 // isImageID reports whether nodes would take the reference for the ID of an

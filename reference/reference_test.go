@@ -86,6 +86,7 @@ func TestParseRefuses(t *testing.T) {
 		"a.io/b:" + strings.Repeat("t", 129), "a.io/" + strings.Repeat("b", 256), strings.Repeat("a", 10_000),
 		hex, "sha256:" + hex, "sha256:abcdef", "sha512:1", "sha384:1", "sha256:1@" + digest, "a.io/b@" + strings.ToUpper(digest), "a.io/b@SHA256:" + hex, "a.io/b@sha256:" + hex[:63],
 		"a.io/b@sha256:" + strings.ToUpper(hex), "a.io/b@md5:" + hex[:32], "a.io/b@sha512:" + hex + hex,
+		"10.5:5000/x", "010.0.0.5/x", "10.0.0.05:5000/x", "10.0.0.0x5/x", "2130706433:80/x", "0x7f000001:80/x", "10.0.0.256/x", "a.1/x",
 		"a.io/b@" + digest + "@" + digest, "a.io/b@", "a.io/b:", ":1", "@" + digest, "a.io", "a.io:5000/",
 	} {
 		r, err := reference.Parse(written)
