@@ -43,6 +43,8 @@ type Client struct {
 	referrers  *lacking
 	places     *hostPlaces
 	large      chan struct{} // a place for each large body
+	// local says that lookasides may be folders.
+	local bool
 }
 
 // New returns a Client.
@@ -69,7 +71,7 @@ func New(o Options) (*Client, error) {
 	}
 	return &Client{
 		ways: ways, sessions: sessions, identifier: credential.NewIdentifier(key), referrers: lacking, places: places,
-		large: make(chan struct{}, maxLarge),
+		large: make(chan struct{}, maxLarge), local: o.LocalLookaside,
 	}, nil
 }
 
@@ -130,7 +132,7 @@ func (c *Client) Resolve(ctx context.Context, image policy.Image) (policy.Resolu
 		return policy.Resolution{}, err
 	}
 	if digest := got.header.Get("Docker-Content-Digest"); digest != "" {
-		digest, err := checkedDigest(access.host(), digest)
+		digest, err := checkedDigest(access.host, digest)
 		return policy.Resolution{Digest: digest}, err
 	}
 	r.method = http.MethodGet
@@ -156,32 +158,65 @@ func digestOf(body []byte) string {
 	return "sha256:" + hex.EncodeToString(sum[:])
 }
 
+// Manifest reads the manifest of an image or index by its digest, which is
+// verified. What it describes is as untrusted as who made it.
+func (c *Client) Manifest(ctx context.Context, image policy.Image) ([]byte, error) {
+	access, err := c.access(ctx, image)
+	if err != nil {
+		return nil, err
+	}
+	digest, err := checkedDigest(access.host, image.Digest)
+	if err != nil {
+		return nil, err
+	}
+	var manifest []byte
+	err = access.image(ctx, digest, func(body []byte) error {
+		manifest = fitted(body)
+		return nil
+	})
+	return manifest, err
+}
+
 // readable reports whether an image itself can be read, and is what its digest
 // says: nil, or why not.
 func (a *access) readable(ctx context.Context, digest string) error {
-	return a.manifest(ctx, digest, "image", func(untrustedBody []byte) error {
+	return a.image(ctx, digest, func([]byte) error { return nil })
+}
+
+// image has the manifest of an image taken, if it is what its digest says.
+func (a *access) image(ctx context.Context, digest string, take func(body []byte) error) error {
+	_, err := a.manifest(ctx, digest, "image", func(untrustedBody []byte) error {
 		if digestOf(untrustedBody) != digest {
 			return &Error{
 				Reason:  policy.ReasonDigestMismatch,
-				Message: fmt.Sprintf("%s sent something else for the digest %s", a.host(), digest),
+				Message: fmt.Sprintf("%s sent something else for the digest %s", a.host, digest),
 			}
 		}
-		return nil
+		return take(untrustedBody)
 	})
+	return err
 }
 
 // manifest has the manifest of a tag or digest taken.
-func (a *access) manifest(ctx context.Context, tagOrDigest, what string, take func(untrustedBody []byte) error) error {
-	_, err := a.do(ctx, request{
+func (a *access) manifest(ctx context.Context, tagOrDigest, what string, take func(untrustedBody []byte) error) (answer, error) {
+	return a.do(ctx, request{
 		method: http.MethodGet, path: "manifests/" + tagOrDigest, accept: manifestTypes, what: what, limit: maxManifest, take: take,
 	})
-	return err
+}
+
+// fitted is a body that may be kept: not in what it was read into, if that is much
+// larger.
+func fitted(body []byte) []byte {
+	if cap(body)-len(body) > largeBody {
+		return bytes.Clone(body)
+	}
+	return body
 }
 
 // blob reads a blob as the request says. The digest is one that a registry sent,
 // and is checked before it becomes part of an address.
 func (a *access) blob(ctx context.Context, untrustedDigest string, r request) ([]byte, error) {
-	digest, err := checkedDigest(a.host(), untrustedDigest)
+	digest, err := checkedDigest(a.host, untrustedDigest)
 	if err != nil {
 		return nil, err
 	}
@@ -189,12 +224,9 @@ func (a *access) blob(ctx context.Context, untrustedDigest string, r request) ([
 	r.method, r.path = http.MethodGet, "blobs/"+digest
 	r.take = func(untrustedBody []byte) error {
 		if digestOf(untrustedBody) != digest {
-			return garbageError(a.host(), r.what)
+			return garbageError(a.host, r.what)
 		}
-		blob = untrustedBody
-		if cap(blob)-len(blob) > largeBody { // what it was read into is not kept
-			blob = bytes.Clone(blob)
-		}
+		blob = fitted(untrustedBody)
 		return nil
 	}
 	_, err = a.do(ctx, r)

@@ -58,12 +58,9 @@ func (c *configs) read(ctx context.Context, digest string) error {
 		return c.tooMany()
 	}
 	var found below
-	err := c.access.manifest(ctx, digest, what, func(untrustedBody []byte) error {
-		if digestOf(untrustedBody) != digest {
-			return mismatch(c.access.host(), digest)
-		}
-		if err := json.Unmarshal(untrustedBody, &found); err != nil {
-			return garbageError(c.access.host(), what)
+	err := c.access.image(ctx, digest, func(body []byte) error {
+		if err := json.Unmarshal(body, &found); err != nil {
+			return garbageError(c.access.host, what)
 		}
 		return nil
 	})
@@ -75,7 +72,7 @@ func (c *configs) read(ctx context.Context, digest string) error {
 	case list.more || len(list.items) > maxPlatforms:
 		return c.tooMany()
 	case (len(list.items) > 0) == (found.Config.UntrustedDigest != ""):
-		return garbageError(c.access.host(), what)
+		return garbageError(c.access.host, what)
 	case len(list.items) == 0:
 		return c.config(ctx, found.Config)
 	}
@@ -88,7 +85,7 @@ func (c *configs) read(ctx context.Context, digest string) error {
 }
 
 func (c *configs) readListed(ctx context.Context, one descriptor) error {
-	digest, err := checkedDigest(c.access.host(), one.UntrustedDigest)
+	digest, err := checkedDigest(c.access.host, one.UntrustedDigest)
 	if err != nil {
 		return err
 	}
@@ -98,13 +95,13 @@ func (c *configs) readListed(ctx context.Context, one descriptor) error {
 func (c *configs) tooMany() error {
 	return &Error{
 		Reason:  policy.ReasonLimit,
-		Message: fmt.Sprintf("the image at %s lists more than the %d others whose configs are read", c.access.host(), maxPlatforms),
+		Message: fmt.Sprintf("the image at %s lists more than the %d others whose configs are read", c.access.host, maxPlatforms),
 	}
 }
 
 func (c *configs) config(ctx context.Context, from descriptor) error {
 	const what = "config of the image"
-	digest, err := checkedDigest(c.access.host(), from.UntrustedDigest)
+	digest, err := checkedDigest(c.access.host, from.UntrustedDigest)
 	if err != nil {
 		return err
 	}
@@ -115,7 +112,7 @@ func (c *configs) config(ctx context.Context, from descriptor) error {
 			// Policies are asked about the fields of that type, and no others.
 			parsed, err := v1.ParseConfigFile(bytes.NewReader(untrustedBody))
 			if err != nil || digestOf(untrustedBody) != digest {
-				return garbageError(c.access.host(), what)
+				return garbageError(c.access.host, what)
 			}
 			config = parsed
 			return nil
@@ -126,26 +123,18 @@ func (c *configs) config(ctx context.Context, from descriptor) error {
 	}
 	text, err := json.Marshal(config)
 	if err != nil {
-		return garbageError(c.access.host(), what)
+		return garbageError(c.access.host, what)
 	}
 	if c.left -= len(text); c.left < 0 {
-		return limitError(c.access.host(), what, maxConfigs)
+		return limitError(c.access.host, what, maxConfigs)
 	}
 	platform := v1.Platform{OS: config.OS, Architecture: config.Architecture, Variant: config.Variant, OSVersion: config.OSVersion}
 	name := platform.String()
 	// Which of two runs nobody can tell. Those of no platform are attestations,
 	// which do not run.
 	if known, ok := c.byPlatform[name]; ok && !bytes.Equal(known, text) && config.OS != "" && config.OS != "unknown" {
-		return &Error{Reason: policy.ReasonUnexpected, Message: fmt.Sprintf("the image at %s has two configs for %.64q", c.access.host(), name)}
+		return &Error{Reason: policy.ReasonUnexpected, Message: fmt.Sprintf("the image at %s has two configs for %.64q", c.access.host, name)}
 	}
 	c.byPlatform[name] = text
 	return nil
-}
-
-// mismatch is the error of a body that is not what its digest says.
-func mismatch(host, digest string) *Error {
-	return &Error{
-		Reason:  policy.ReasonDigestMismatch,
-		Message: fmt.Sprintf("%s sent something else for the digest %s", host, digest),
-	}
 }

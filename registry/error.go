@@ -18,8 +18,9 @@ import (
 	"github.com/pratique-dev/pratique/policy"
 )
 
-// Error is a request that a registry did not answer as asked. It never quotes
-// what the registry sent: a body may hold anything, a token included.
+// Error is a request that a registry did not answer as asked. It quotes nothing
+// of what the registry sent but, clipped, the name of a type or platform: a body
+// may hold anything, a token included.
 type Error struct {
 	Reason  policy.Reason
 	Message string // one line for people, naming the host
@@ -138,7 +139,7 @@ func briefly(err error) string {
 
 // brieflyTLS names what went wrong between TCP and HTTP, or nothing.
 func brieflyTLS(err error) string {
-	if _, ok := errors.AsType[x509.UnknownAuthorityError](err); ok {
+	if isUnknownAuthority(err) {
 		return "its certificate is signed by an authority that is not trusted; registry.tls of an ImageConfig, or --ca-file, brings one that is"
 	}
 	if _, ok := errors.AsType[x509.HostnameError](err); ok {
@@ -155,6 +156,35 @@ func brieflyTLS(err error) string {
 		return "it ends the TLS connection; it may want another client certificate, or one at all"
 	}
 	return ""
+}
+
+func isUnknownAuthority(err error) bool {
+	_, ok := errors.AsType[x509.UnknownAuthorityError](err)
+	return ok
+}
+
+// redirectsError is why a host is not followed any further.
+func redirectsError(host string) *Error {
+	return &Error{
+		Reason:  policy.ReasonLimit,
+		Message: fmt.Sprintf("%s redirected more than %d times", host, maxRedirects),
+	}
+}
+
+// downgradeError is why a host is not followed to another.
+func downgradeError(host, untrustedTo string) *Error {
+	return &Error{
+		Reason:  policy.ReasonUnreachable,
+		Message: fmt.Sprintf("%s leads from HTTPS to plain HTTP at %s: not followed", host, clipped(untrustedTo)),
+	}
+}
+
+// tooMany is why some of a host's things of one kind are not looked at.
+func tooMany(host, what string, most int) *Error {
+	return &Error{
+		Reason:  policy.ReasonLimit,
+		Message: fmt.Sprintf("%s lists more %s than the %d that are tried", host, what, most),
+	}
 }
 
 func limitError(host, what string, limit int64) *Error {

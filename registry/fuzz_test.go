@@ -5,10 +5,12 @@ package registry
 
 import (
 	"encoding/json"
+	"fmt"
 	"net/http"
 	"net/url"
 	"regexp"
 	"runtime"
+	"slices"
 	"strings"
 	"testing"
 
@@ -74,10 +76,77 @@ func FuzzDescriptors(f *testing.F) {
 			list = append(list, m.Layers.items...)
 		}
 		for _, d := range list {
-			got, err := checkedDigest(a.host(), d.UntrustedDigest)
+			got, err := checkedDigest(a.host, d.UntrustedDigest)
 			if err == nil && (!plainDigest.MatchString(got) || got != d.UntrustedDigest) {
 				t.Errorf("checkedDigest(%q) = %q", d.UntrustedDigest, got)
 			}
+		}
+	})
+}
+
+// FuzzKeptSignatures: any list is read or refused, is bounded, and of what it holds
+// only what is in the known form is a signature.
+func FuzzKeptSignatures(f *testing.F) {
+	for _, body := range []string{
+		`{"signatures":[{"schemaVersion":2,"name":"sha256:ab@x","type":"atomic","content":"MQ=="}]}`, `{"signatures":null}`,
+		`{"signatures":[null,{},{"schemaVersion":2}]}`, `{"signatures":{}}`, `null`, `[]`, `{`, `{"signatures":[{"content":"!"}]}`,
+		`{"signatures":[{"schemaVersion":1,"type":"atomic","content":"MQ=="},{"schemaVersion":2,"type":"x","content":"MQ=="}]}`,
+		`{"Signatures":[{"SchemaVersion":2,"Type":"atomic"}],"signatures":[]}`,
+	} {
+		f.Add([]byte(body))
+	}
+	f.Fuzz(func(t *testing.T, body []byte) {
+		found, err := keptIn(body)
+		if err != nil && (len(found.items) != 0 || found.more) {
+			t.Errorf("%d signatures and error %v", len(found.items), err)
+		}
+		if len(found.items) > maxSignatures {
+			t.Errorf("%d signatures, want at most %d", len(found.items), maxSignatures)
+		}
+		for _, one := range found.items {
+			if one.Version != 2 || one.Type != "atomic" || len(one.Untrusted) > len(body) {
+				t.Errorf("a signature of version %d and type %q with %d bytes", one.Version, one.Type, len(one.Untrusted))
+			}
+		}
+	})
+}
+
+// FuzzLookasideAddresses: whatever repository is asked for, it is asked for below
+// the lookaside, and under its own name.
+func FuzzLookasideAddresses(f *testing.F) {
+	digest := "sha256:" + strings.Repeat("ab12", 16)
+	for _, repository := range []string{
+		"acme/app", "", "..", "../x", "a/../../x", "a/./b", "a//b", "/a", "a/", "a?b", "a#b", "a%2e%2e/b", "%2e%2e/x", "a\\..\\b", "a b", "a;b", "a:b@c",
+		"http://x/y", "é", "a\x00b", "a\nb", "\xff", "+",
+	} {
+		f.Add("https://user:pw@sigs.example:8443/a%2Fb//c?d=e#f", repository, digest, 7)
+		f.Add("http://sigs.example", repository, digest, 1)
+		f.Add("file:///var/lib/sigs/", repository, digest, 64)
+	}
+	f.Add("https:x", "a", digest, 1)
+	f.Add("https:///x", "a", digest, 1)
+	f.Add("https://sigs.example/x/../y", "a", "sha256:../x", 1)
+	f.Fuzz(func(t *testing.T, lookaside, repository, digest string, n int) {
+		base, err := url.Parse(lookaside)
+		if err != nil || !slices.Contains([]string{"http", "https", "file"}, base.Scheme) {
+			return // is not asked
+		}
+		below, err := shelfBelow(base, repository, digest)
+		if err != nil {
+			return
+		}
+		if !plainDigest.MatchString(digest) || repository == "" || strings.Contains("/"+repository+"/", "/../") {
+			t.Errorf("%q of %q has an address", digest, repository)
+		}
+		address := numbered(below, n)
+		request, err := http.NewRequest(http.MethodGet, address.String(), nil)
+		if err != nil {
+			return // is not sent
+		}
+		want := fmt.Sprintf("%s/%s@%s/signature-%d", strings.TrimRight(base.Path, "/"), repository, strings.Replace(digest, ":", "=", 1), n)
+		got := request.URL
+		if got.Host != strings.TrimSuffix(base.Host, ":") || got.Scheme != base.Scheme || got.User != nil || got.Path != want || got.RawQuery != base.RawQuery || got.Fragment != "" {
+			t.Errorf("%q of %q in %q is asked for at %q", digest, repository, lookaside, got)
 		}
 	})
 }

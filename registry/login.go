@@ -15,6 +15,11 @@ import (
 // pingPath is where a registry is asked how to log in.
 const pingPath = "/v2/"
 
+// keepsHeader is where a registry says, in its answer to the ping, that it keeps
+// signatures itself (signature-protocols of go.podman.io/image, "docker/distribution
+// API extension").
+const keepsHeader = "X-Registry-Supports-Signatures"
+
 // errPinged is why a registry is not pinged a second time. It is no [*Error],
 // so that what came of the first ping is what is reported.
 var errPinged = errors.New("it was asked already")
@@ -35,6 +40,8 @@ type login struct {
 	// made says that the login is complete: its requests are the session's.
 	made   atomic.Bool
 	tokens tokens
+	// keeps is what the registry said to the ping of keeping signatures itself.
+	keeps atomic.Bool
 }
 
 // RoundTrip implements [http.RoundTripper].
@@ -56,7 +63,19 @@ func (l *login) RoundTrip(request *http.Request) (*http.Response, error) {
 			return l.tokens.ask(request, l.next)
 		}
 	}
-	return l.next.RoundTrip(request)
+	response, err := l.next.RoundTrip(request)
+	if err == nil {
+		l.note(request, response)
+	}
+	return response, err
+}
+
+// note remembers what a registry says of itself when it is asked how to log in. If
+// it redirects, the last word counts, as for a node.
+func (l *login) note(request *http.Request, response *http.Response) {
+	if asked, _ := origin(request); asked.URL.Path == pingPath {
+		l.keeps.Store(response.Header.Get(keepsHeader) == "1")
+	}
 }
 
 // plain reports whether a host is asked over plain HTTP.
@@ -110,10 +129,7 @@ func (l *login) leads(request *http.Request) error {
 	host := request.URL.Host
 	from, hops := origin(request)
 	if hops > maxRedirects {
-		return &Error{
-			Reason:  policy.ReasonLimit,
-			Message: fmt.Sprintf("%s redirected more than %d times", clipped(from.URL.Host), maxRedirects),
-		}
+		return redirectsError(clipped(from.URL.Host))
 	}
 	secure, plain := !l.plain(l.own), l.plain(host)
 	if hops > 0 {
@@ -121,16 +137,9 @@ func (l *login) leads(request *http.Request) error {
 		plain = plain || request.URL.Scheme == "http"
 	}
 	if secure && plain {
-		return l.downgrade(host)
+		return downgradeError(l.site.registry, host)
 	}
 	return nil
-}
-
-func (l *login) downgrade(host string) *Error {
-	return &Error{
-		Reason:  policy.ReasonUnreachable,
-		Message: fmt.Sprintf("%s leads from HTTPS to plain HTTP at %s: not followed", l.site.registry, clipped(host)),
-	}
 }
 
 // shows reports whether a request may hold a credential: passwords and tokens

@@ -16,7 +16,8 @@ const maxListed = 10_000
 
 // manifest is what is read of the manifest of a signature or referrer.
 type manifest struct {
-	Layers descriptors `json:"layers"`
+	UntrustedMediaType string      `json:"mediaType"`
+	Layers             descriptors `json:"layers"`
 }
 
 // descriptor is what is read of an OCI descriptor. One that has a digest in an
@@ -30,22 +31,25 @@ type descriptor struct {
 }
 
 // descriptors is the beginning of a list of them.
-type descriptors struct {
-	items []descriptor
+type descriptors = list[descriptor]
+
+// list is the beginning of a list that is part of something in JSON.
+type list[T any] struct {
+	items []T
 	more  bool // that were not read
 }
 
 // first keeps so many, in memory of their own.
-func (l descriptors) first(most int) descriptors {
+func (l list[T]) first(most int) list[T] {
 	if len(l.items) <= most {
 		return l
 	}
-	return descriptors{items: slices.Clone(l.items[:most]), more: true}
+	return list[T]{items: slices.Clone(l.items[:most]), more: true}
 }
 
 // UnmarshalJSON implements [json.Unmarshaler].
-func (l *descriptors) UnmarshalJSON(untrusted []byte) error {
-	*l = descriptors{} // of a key that comes twice the last counts
+func (l *list[T]) UnmarshalJSON(untrusted []byte) error {
+	*l = list[T]{} // of a key that comes twice the last counts
 	decoder := json.NewDecoder(bytes.NewReader(untrusted))
 	switch start, err := decoder.Token(); {
 	case err != nil:
@@ -60,7 +64,7 @@ func (l *descriptors) UnmarshalJSON(untrusted []byte) error {
 			l.more = true
 			return nil
 		}
-		var item descriptor
+		var item T
 		if err := decoder.Decode(&item); err != nil {
 			return err
 		}

@@ -4,14 +4,11 @@
 package registry
 
 import (
-	"bytes"
 	"cmp"
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"net/http"
-	"strconv"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -47,6 +44,8 @@ type sessions struct {
 // session is one login.
 type session struct {
 	client *http.Client
+	// keeps says that the registry keeps signatures itself.
+	keeps bool
 	// proven says that the registry has shown something of the repository to it.
 	proven atomic.Bool
 }
@@ -131,7 +130,7 @@ func logIn(ctx context.Context, key sessionKey, terms terms) (*session, error) {
 		return nil, err
 	}
 	carrier.made.Store(true)
-	return &session{client: &http.Client{Transport: rt}}, nil
+	return &session{client: &http.Client{Transport: rt}, keeps: carrier.keeps.Load()}, nil
 }
 
 // proves reports whether the session of a key has seen the repository.
@@ -142,9 +141,11 @@ func (s *sessions) proves(key sessionKey) bool {
 
 // access is one repository as one request may see it.
 type access struct {
-	client     *Client
+	peer
 	repository string // canonical
-	base       string // the address that all of the repository is below
+	// extensions is the address below which the registry has what it adds to the
+	// repository on its own.
+	extensions string
 	auths      []authn.AuthConfig
 	// withheld says that there are credentials, which are not shown.
 	withheld bool
@@ -175,39 +176,13 @@ func (c *Client) accessWith(ctx context.Context, ring credential.Ring, repositor
 	if len(auths) == 0 || withheld {
 		auths = []authn.AuthConfig{{}}
 	}
+	host, _, _ := strings.Cut(repository, "/")
+	root := "https://" + parsed.RegistryStr() // the session's login chooses the scheme
 	return &access{
-		client: c, repository: repository, auths: auths, withheld: withheld, terms: terms,
-		// The session's login chooses the scheme.
-		base: "https://" + parsed.RegistryStr() + "/v2/" + parsed.RepositoryStr() + "/",
+		peer:       peer{client: c, host: host, base: root + "/v2/" + parsed.RepositoryStr() + "/"},
+		extensions: root + "/extensions/v2/" + parsed.RepositoryStr() + "/",
+		repository: repository, auths: auths, withheld: withheld, terms: terms,
 	}, nil
-}
-
-func (a *access) host() string {
-	host, _, _ := strings.Cut(a.repository, "/")
-	return host
-}
-
-// request is one thing to ask a registry for.
-type request struct {
-	method string
-	// path follows /v2/<repository>/, in RFC 3986 form; or it is a whole
-	// address that the registry itself gave.
-	path   string
-	accept string
-	what   string // for people: manifest, signature
-	limit  int64  // bytes of the answer's body
-	// take is given the whole body. Where that is large, few are in memory: what
-	// is kept of it should be little, or its place be kept as well.
-	take func(untrustedBody []byte) error
-	// keep, if set, is given what gives the place of a large body back, once that
-	// was taken.
-	keep func(back func())
-}
-
-// answer is what came back with status 200, but for its body.
-type answer struct {
-	header http.Header
-	url    string
 }
 
 // do sends a request with one credential after the other, those first that
@@ -278,111 +253,19 @@ func (a *access) once(ctx context.Context, r request, key sessionKey) (got answe
 	ctx = withRetries(ctx)
 	session, err := a.client.sessions.get(ctx, key, a.terms)
 	if err != nil {
-		return answer{}, false, loginError(ctx, a.host(), r.what, err)
+		return answer{}, false, loginError(ctx, a.host, r.what, err)
+	}
+	if r.kept && !session.keeps {
+		return answer{}, false, errKeepsNone
 	}
 	back, err := a.client.sessions.shares.take(ctx, key)
 	if err != nil {
-		return answer{}, false, dialError(ctx, a.host(), r.what, err)
+		return answer{}, false, dialError(ctx, a.host, r.what, err)
 	}
 	defer back()
 	got, err = a.send(ctx, r, session.client)
-	if err == nil {
+	if err == nil && !r.kept { // an empty list is no proof that anything is there
 		session.proven.Store(true)
 	}
 	return got, session.proven.Load(), err
-}
-
-// send sends a request, again if its answer breaks off.
-func (a *access) send(ctx context.Context, r request, client *http.Client) (answer, error) {
-	for {
-		got, err := a.sendOnce(ctx, r, client)
-		if err == nil || !isReset(err) || !pause(ctx, 0, func() {}) {
-			return got, err
-		}
-	}
-}
-
-func (a *access) sendOnce(ctx context.Context, r request, client *http.Client) (answer, error) {
-	target := r.path
-	if !strings.Contains(target, "://") {
-		target = a.base + r.path
-	}
-	sent, err := http.NewRequestWithContext(ctx, r.method, target, nil)
-	if err != nil {
-		return answer{}, garbageError(a.host(), r.what)
-	}
-	if r.accept != "" {
-		sent.Header.Set("Accept", r.accept)
-	}
-	response, err := client.Do(sent)
-	if err != nil {
-		return answer{}, dialError(ctx, a.host(), r.what, err)
-	}
-	defer func() { _ = response.Body.Close() }()
-	if response.StatusCode != http.StatusOK {
-		return answer{}, a.refused(r, response)
-	}
-	got := answer{header: response.Header, url: target}
-	if r.method == http.MethodHead {
-		return got, nil
-	}
-	return got, a.read(ctx, response, r)
-}
-
-// refused is why an answer is none. A server that speaks HTTPS answers 400 to
-// plain HTTP.
-func (a *access) refused(r request, response *http.Response) *Error {
-	e := statusError(a.host(), r.what, response.StatusCode)
-	if response.StatusCode == http.StatusBadRequest && response.Request.URL.Scheme == "http" {
-		e.Message += " over plain HTTP: it may speak HTTPS"
-	}
-	return e
-}
-
-// read reads a body that has at most limit bytes, and has it taken. More is an
-// error: what was cut off might have changed the meaning of the rest.
-func (a *access) read(ctx context.Context, response *http.Response, r request) error {
-	if length, err := strconv.ParseInt(response.Header.Get("Content-Length"), 10, 64); err == nil && length > r.limit {
-		return limitError(a.host(), r.what, r.limit)
-	}
-	var body bytes.Buffer
-	back, err := a.fill(ctx, &body, response.Body, r)
-	defer func() { back() }()
-	switch {
-	case (err == nil || errors.Is(err, io.EOF)) && int64(body.Len()) > r.limit:
-		return limitError(a.host(), r.what, r.limit)
-	case err == nil:
-		err = r.take(body.Bytes())
-		if err == nil && r.keep != nil {
-			r.keep(back)
-			back = func() {}
-		}
-		return err
-	case errors.Is(err, io.ErrUnexpectedEOF):
-		return &Error{
-			Reason:  policy.ReasonUnreachable,
-			Message: fmt.Sprintf("%s broke off while sending the %s", a.host(), r.what),
-			cause:   err,
-		}
-	default:
-		return dialError(ctx, a.host(), r.what, err)
-	}
-}
-
-// fill reads a body, in a place for large ones if it is large, which is given
-// back by calling the function.
-func (a *access) fill(ctx context.Context, into *bytes.Buffer, from io.Reader, r request) (back func(), err error) {
-	untrustedBody := io.LimitReader(from, r.limit+1)
-	switch _, err := io.CopyN(into, untrustedBody, largeBody); {
-	case err == io.EOF: //nolint:errorlint // what wraps it is a connection that broke off
-		return func() {}, nil
-	case err != nil:
-		return func() {}, err
-	}
-	back, err = a.client.takeLarge(ctx, a.host())
-	if err != nil {
-		return func() {}, dialError(ctx, a.host(), r.what, err)
-	}
-	_, err = io.Copy(into, untrustedBody)
-	return back, err
 }

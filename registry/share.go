@@ -28,8 +28,9 @@ const (
 	// manifests are a tenth of it.
 	largeBody = 256 << 10
 	// maxLarge is how many large bodies are in memory at the same time, of all
-	// hosts. With what they are read into, these are some 150 MiB at most. Those
-	// that are kept, which are attestations, keep their place.
+	// hosts. With what they are read into, these are some 150 MiB at most, or twice
+	// that where all of them are lists of signatures. Those that are kept, which are
+	// attestations and what such a list holds, keep their place.
 	maxLarge = 16
 	// maxHostLarge is how many of those one host may have: it may send the rest
 	// of them as slowly as it likes.

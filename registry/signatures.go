@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"iter"
+	"mime"
 	"net/http"
 	"net/url"
 	"slices"
@@ -46,6 +47,8 @@ type Signature struct {
 	// envelope.
 	UntrustedPayload     []byte
 	UntrustedAnnotations map[string]string
+	// UntrustedMediaType is the layer's.
+	UntrustedMediaType string
 }
 
 // form is what lies under one of cosign's tags (cosign, "Signature
@@ -55,11 +58,16 @@ type form struct {
 	what   string // one is, for people
 	most   int    // that are tried
 	limit  int64  // of each, in bytes
+	// only is the media type that their manifest must have, if any will not do.
+	only types.MediaType
 }
 
 var (
 	signatureForm   = form{suffix: ".sig", what: "signature", most: maxSignatures, limit: maxSignature}
 	attestationForm = form{suffix: ".att", what: "attestation", most: maxAttestations, limit: maxAttestation}
+	// attachmentForm is what nodes read of signatures: those that cosign writes with
+	// COSIGN_DOCKER_MEDIA_TYPES=1 they refuse.
+	attachmentForm = form{suffix: ".sig", what: "signature", most: maxSignatures, limit: maxSignature, only: types.OCIManifestSchema1}
 )
 
 // Signatures reads the signatures under the image's .sig tag, one after the
@@ -76,6 +84,12 @@ func (c *Client) Attestations(ctx context.Context, image policy.Image) iter.Seq2
 	return c.layers(ctx, image, attestationForm)
 }
 
+// Attachments reads the layers under the image's .sig tag as Signatures does, if
+// their manifest is one that nodes read as well: that of an OCI image.
+func (c *Client) Attachments(ctx context.Context, image policy.Image) iter.Seq2[Signature, error] {
+	return c.layers(ctx, image, attachmentForm)
+}
+
 func (c *Client) layers(ctx context.Context, image policy.Image, f form) iter.Seq2[Signature, error] {
 	what := f.what + " manifest"
 	access, err := c.access(ctx, image)
@@ -87,28 +101,55 @@ func (c *Client) layers(ctx context.Context, image policy.Image, f form) iter.Se
 		return nothing[Signature](err)
 	}
 	var layers descriptors
-	err = access.manifest(ctx, tag, what, func(untrustedBody []byte) error {
+	var mediaType string
+	got, err := access.manifest(ctx, tag, what, func(untrustedBody []byte) error {
 		var found manifest
 		if err := json.Unmarshal(untrustedBody, &found); err != nil {
-			return garbageError(access.host(), what)
+			return garbageError(access.host, what)
 		}
-		layers = found.Layers.first(f.most)
+		layers, mediaType = found.Layers.first(f.most), found.UntrustedMediaType
 		return nil
 	})
 	if isNotFound(err) {
 		return nothing[Signature](nil)
 	}
+	if err == nil {
+		err = f.refuses(access.host, got.header.Get("Content-Type"), mediaType)
+	}
 	if err != nil {
 		return nothing[Signature](err)
 	}
 	return stream[Signature]{
-		from: layers, most: f.most, what: f.what + "s", host: access.host(), places: c.places.of(access.host()),
+		from: layers, most: f.most, what: f.what + "s", host: access.host, places: c.places.of(access.host),
 		read: func(ctx context.Context, layer descriptor) fetched[Signature] {
 			return as(access.content(ctx, layer, f), func(payload []byte) Signature {
-				return Signature{UntrustedPayload: payload, UntrustedAnnotations: layer.Annotations}
+				return Signature{UntrustedPayload: payload, UntrustedAnnotations: layer.Annotations, UntrustedMediaType: layer.MediaType}
 			})
 		},
 	}.all(ctx)
+}
+
+// refuses is why a manifest is not read whose answer has one media type, and which
+// says another, or none, of itself.
+func (f form) refuses(host, untrustedAnswered, untrustedOwn string) error {
+	if f.only == "" {
+		return nil
+	}
+	untrusted, _, err := mime.ParseMediaType(untrustedAnswered)
+	switch {
+	case err != nil:
+		untrusted = untrustedAnswered
+	case untrusted == string(f.only) && untrustedOwn != "":
+		untrusted = untrustedOwn
+	}
+	if untrusted == string(f.only) {
+		return nil
+	}
+	return &Error{
+		Reason: policy.ReasonUnexpected,
+		Message: fmt.Sprintf("%s sent %s manifest of the media type %+.64q; only one of %s is read, as on nodes",
+			host, article(f.what), untrusted, f.only),
+	}
 }
 
 // tagOf is the tag of what belongs to an image. The prefix comes from an
@@ -122,7 +163,7 @@ func (a *access) tagOf(image policy.Image, suffix string) (string, error) {
 	if parsed, err := name.NewTag(a.repository+":"+tag, name.StrictValidation); err != nil || parsed.TagStr() != tag {
 		return "", &Error{
 			Reason:  policy.ReasonNotReady,
-			Message: fmt.Sprintf("%s is not asked: with the tagPrefix %q there is no valid tag", a.host(), image.TagPrefix),
+			Message: fmt.Sprintf("%s is not asked: with the tagPrefix %q there is no valid tag", a.host, image.TagPrefix),
 		}
 	}
 	return tag, nil
@@ -160,7 +201,7 @@ func (c *Client) Recheck(ctx context.Context, image policy.Image, attestations b
 			return nothing[[]byte](err)
 		}
 	}
-	if !c.referrers.has(access.host()) {
+	if !c.referrers.has(access.host) {
 		return nothing[[]byte](nil)
 	}
 	referrers, err := access.referrersByAPI(ctx, image.Digest)
@@ -170,7 +211,7 @@ func (c *Client) Recheck(ctx context.Context, image policy.Image, attestations b
 	if err != nil {
 		return nothing[[]byte](err)
 	}
-	c.referrers.forget(access.host())
+	c.referrers.forget(access.host)
 	return access.bundles(ctx, referrers, attestations)
 }
 
@@ -182,7 +223,7 @@ func (a *access) bundles(ctx context.Context, referrers descriptors, attestation
 	sortBundles(referrers.items)
 	return stream[[]byte]{
 		from: referrers.first(maxSignatures), most: maxSignatures, what: "signatures or other referrers",
-		host: a.host(), places: a.client.places.of(a.host()),
+		host: a.host, places: a.client.places.of(a.host),
 		read: func(ctx context.Context, referrer descriptor) fetched[[]byte] {
 			layer, ok, err := a.bundle(ctx, referrer)
 			if err != nil || !ok {
@@ -212,15 +253,15 @@ func bundleRank(d descriptor) int {
 
 // bundle finds the bundle in one referrer; false means that it is none.
 func (a *access) bundle(ctx context.Context, referrer descriptor) (descriptor, bool, error) {
-	digest, err := checkedDigest(a.host(), referrer.UntrustedDigest)
+	digest, err := checkedDigest(a.host, referrer.UntrustedDigest)
 	if err != nil {
 		return descriptor{}, false, err
 	}
 	const what = "referrer"
 	var layers []descriptor
-	err = a.manifest(ctx, digest, what, func(untrustedBody []byte) error {
+	_, err = a.manifest(ctx, digest, what, func(untrustedBody []byte) error {
 		if digestOf(untrustedBody) != digest {
-			return garbageError(a.host(), what)
+			return garbageError(a.host, what)
 		}
 		var found manifest
 		if err := json.Unmarshal(untrustedBody, &found); err == nil { // what cannot be read is no bundle
@@ -239,7 +280,7 @@ func (a *access) bundle(ctx context.Context, referrer descriptor) (descriptor, b
 func (a *access) content(ctx context.Context, layer descriptor, f form) fetched[[]byte] {
 	switch {
 	case layer.Size > f.limit:
-		return fetched[[]byte]{err: limitError(a.host(), f.what, f.limit)}
+		return fetched[[]byte]{err: limitError(a.host, f.what, f.limit)}
 	case layer.Size > maxSignature:
 		return fetched[[]byte]{late: func(ctx context.Context, keep func(back func())) ([]byte, error) {
 			return a.blob(ctx, layer.UntrustedDigest, request{what: f.what, limit: f.limit, keep: keep})
@@ -256,12 +297,12 @@ func referrersTag(digest string) string { return strings.Replace(digest, ":", "-
 // referrers lists what refers to a digest, by the API or, where a registry does
 // not have it, by the tag.
 func (a *access) referrers(ctx context.Context, digest string) (descriptors, error) {
-	if !a.client.referrers.has(a.host()) {
+	if !a.client.referrers.has(a.host) {
 		found, err := a.referrersByAPI(ctx, digest)
 		if !isNotFound(err) {
 			return found, err
 		}
-		a.client.referrers.remember(a.host())
+		a.client.referrers.remember(a.host)
 	}
 	const what = "referrers tag"
 	var found descriptors
@@ -308,7 +349,7 @@ func (a *access) index(into *descriptors, what string) func(untrustedBody []byte
 			Manifests descriptors `json:"manifests"`
 		}
 		if err := json.Unmarshal(untrustedBody, &read); err != nil || read.MediaType != "" && read.MediaType != string(types.OCIImageIndex) {
-			return garbageError(a.host(), what)
+			return garbageError(a.host, what)
 		}
 		sortBundles(read.Manifests.items)
 		*into = read.Manifests.first(maxSignatures + 1)

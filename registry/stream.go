@@ -5,7 +5,6 @@ package registry
 
 import (
 	"context"
-	"fmt"
 	"iter"
 
 	"golang.org/x/sync/semaphore"
@@ -136,12 +135,22 @@ func (s stream[T]) look(ctx context.Context, f fetched[T], yield func(T, error) 
 	if f.err != nil || !f.ok {
 		return f.err == nil || yield(f.item, f.err)
 	}
-	if err := s.places.looked.Acquire(ctx, weight); err != nil {
+	more, err := s.places.look(ctx, weight, func() bool { return yield(f.item, nil) })
+	if err != nil {
 		var none T
 		return yield(none, err)
 	}
-	defer s.places.looked.Release(weight)
-	return yield(f.item, nil)
+	return more
+}
+
+// look has one thing looked at when there are not too many that are, or says why
+// it cannot be.
+func (p *places) look(ctx context.Context, weight int64, yield func() (more bool)) (more bool, err error) {
+	if err := p.looked.Acquire(ctx, weight); err != nil {
+		return false, err
+	}
+	defer p.looked.Release(weight)
+	return yield(), nil
 }
 
 // forget gives the place of one back that was read. Those that are read late hold
@@ -170,10 +179,7 @@ func (s stream[T]) rest(ctx context.Context) error {
 	if len(s.from.items) <= s.most && !s.from.more {
 		return nil
 	}
-	return &Error{
-		Reason:  policy.ReasonLimit,
-		Message: fmt.Sprintf("%s lists more %s than the %d that are tried", s.host, s.what, s.most),
-	}
+	return tooMany(s.host, s.what, s.most)
 }
 
 // fetchAhead begins to read one after the other, as places become free, and

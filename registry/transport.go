@@ -40,6 +40,9 @@ type Options struct {
 	// RootCAs are the certificate authorities; nil means the system's. Those of
 	// an image's own transport are trusted besides them.
 	RootCAs *x509.CertPool
+	// LocalLookaside says that lookasides may be folders here (file://), which a
+	// policy must not have a server read.
+	LocalLookaside bool
 	// Observe is called once for each request sent, if set.
 	Observe func(host string, status int)
 

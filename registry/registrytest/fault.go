@@ -18,13 +18,6 @@ type Match func(*http.Request) bool
 // One that does not call next replaces the answer.
 type Behaviour func(next http.Handler) http.Handler
 
-// Fault orders behaviour for the requests that match, until remove is called. Of several faults that match
-// one request the first ordered is outermost: it sees the request first and the answer last. Credentials are
-// asked for behind all faults.
-func (r *Registry) Fault(match Match, behaviour Behaviour) (remove func()) {
-	return r.faults.add(match, behaviour)
-}
-
 type fault struct {
 	match     Match
 	behaviour Behaviour
@@ -105,6 +98,16 @@ func Signature(image Image) Match { return Manifest(image.kept() + ":" + image.S
 // Attestations matches GET and HEAD of the image's ".att" manifest.
 func Attestations(image Image) Match { return Manifest(image.kept() + ":" + image.AttestationTag()) }
 
+// KeptSignatures matches GET and HEAD of the signatures that the registry itself keeps of "acme/app@sha256:…", or of all
+// of "acme/app".
+func KeptSignatures(ref string) Match { return object(signaturesKind, ref) }
+
+// Stored matches what a lookaside server is asked for as the n-th signature of the digest, from 1 on.
+func Stored(repository, digest string, n int) Match {
+	path := storedPath(repository, digest, n)
+	return func(req *http.Request) bool { return req.URL.Path == path }
+}
+
 // Referrers matches the two ways to ask for the image's referrers: the API and the tag.
 func Referrers(image Image) Match {
 	api := object("referrers", image.kept()+"@"+image.Digest)
@@ -132,13 +135,18 @@ func object(kind, ref string) Match {
 }
 
 // splitPath takes "/v2/acme/app/manifests/v1" apart into "acme/app", "manifests" and "v1": the paths of the
-// OCI distribution specification. All are empty for another path.
+// OCI distribution specification, and those of the signature API. All are empty for another path.
 func splitPath(path string) (repository, kind, target string) {
+	kinds := []string{"manifests", "blobs", "referrers", "tags"}
 	rest, ok := strings.CutPrefix(path, "/v2/")
+	if !ok {
+		kinds = []string{signaturesKind}
+		rest, ok = strings.CutPrefix(path, signaturesPath)
+	}
 	if !ok {
 		return "", "", ""
 	}
-	for _, kind := range []string{"manifests", "blobs", "referrers", "tags"} {
+	for _, kind := range kinds {
 		if i := strings.LastIndex(rest, "/"+kind+"/"); i > 0 {
 			return rest[:i], kind, rest[i+len(kind)+2:]
 		}

@@ -13,14 +13,11 @@
 package registrytest
 
 import (
-	"context"
 	"crypto/tls"
 	"io"
 	"log"
-	"net"
 	"net/http"
 	"sync"
-	"time"
 
 	"github.com/google/go-containerregistry/pkg/registry"
 	"github.com/google/go-containerregistry/pkg/v1/remote"
@@ -42,6 +39,14 @@ type options struct {
 	users     map[string]string
 	bearer    bool
 	tls       *tls.Config
+}
+
+func newOptions(opts []Option) options {
+	o := options{address: "127.0.0.1:0", referrers: true, users: map[string]string{}}
+	for _, opt := range opts {
+		opt(&o)
+	}
+	return o
 }
 
 // WithoutReferrers turns the referrers API off (default: on). Clients then use the tag schema of the OCI
@@ -66,13 +71,10 @@ func WithTokenAuth(user, password string) Option {
 
 // Registry is a running registry. Its methods are safe for concurrent use.
 type Registry struct {
-	content  http.Handler // what is stored, without faults or credentials
-	guarded  http.Handler // content behind the credentials
-	listener net.Listener
-	server   *http.Server
-	shut     sync.Once
-	recorder recorder
-	faults   faults
+	front
+	content    http.Handler // what is stored, without faults or credentials
+	guarded    http.Handler // content behind the credentials
+	signatures signatures
 
 	mu     sync.Mutex
 	pushed map[string]int // how often each reference was pushed: seeds the next content
@@ -81,47 +83,14 @@ type Registry struct {
 // New starts a registry, on plain HTTP unless an option says otherwise, that lives until tb is cleaned up.
 func New(tb TB, opts ...Option) *Registry {
 	tb.Helper()
-	o := options{address: "127.0.0.1:0", referrers: true, users: map[string]string{}}
-	for _, opt := range opts {
-		opt(&o)
-	}
-	listener, err := (&net.ListenConfig{}).Listen(context.Background(), "tcp", o.address)
-	if err != nil {
-		tb.Fatalf("starting a registry: %v", err)
-	}
+	o := newOptions(opts)
+	r := &Registry{pushed: map[string]int{}}
 	silent := log.New(io.Discard, "", 0)
-	content := buffered(registry.New(registry.Logger(silent), registry.WithReferrersSupport(o.referrers)))
-	r := &Registry{
-		content:  content,
-		guarded:  newGuard(content, o.users, o.bearer),
-		listener: listener,
-		pushed:   map[string]int{},
-	}
-	r.server = &http.Server{
-		Handler:           http.HandlerFunc(r.serve),
-		ErrorLog:          silent,
-		ReadHeaderTimeout: 30 * time.Second, // a client that never finishes its header must not outlive a test
-	}
-	serve := r.server.Serve
-	if o.tls != nil {
-		r.server.TLSConfig = o.tls
-		serve = func(l net.Listener) error { return r.server.ServeTLS(l, "", "") }
-	}
-	go func() { _ = serve(listener) }() // ends with ErrServerClosed when Close is called
-	tb.Cleanup(r.Close)
+	r.content = r.signatures.within(buffered(registry.New(registry.Logger(silent), registry.WithReferrersSupport(o.referrers))))
+	r.guarded = newGuard(r.content, o.users, o.bearer)
+	r.open(tb, o, r.signatures.announced(r.guarded))
 	return r
 }
-
-// Host returns the address of the registry as image references name it: "127.0.0.1:41234".
-func (r *Registry) Host() string { return r.listener.Addr().String() }
-
-// Close stops the registry and ends every request that still hangs in it. Later calls do nothing.
-func (r *Registry) Close() {
-	r.shut.Do(func() { _ = r.server.Close() }) // nobody could do anything about its error
-}
-
-// Requests returns what came over the network so far, in order of arrival.
-func (r *Registry) Requests() []Request { return r.recorder.requests() }
 
 // Counted returns Requests without the ping of /v2/ and without token requests, as section 12 of the
 // specification counts.
@@ -135,20 +104,10 @@ func (r *Registry) Counted() []Request {
 	return counted
 }
 
-// Reset forgets the requests so far. Contents and faults stay.
-func (r *Registry) Reset() { r.recorder.reset() }
-
 // BackDoor returns an option for go-containerregistry's remote package that leads straight to the contents:
 // unrecorded, without credentials, past every fault.
 func (r *Registry) BackDoor() remote.Option {
 	return remote.WithTransport(backDoor{content: r.content})
-}
-
-// serve is the front door: record, then the faults that match, then credentials, then the contents.
-func (r *Registry) serve(w http.ResponseWriter, req *http.Request) {
-	entry := r.recorder.begin(req)
-	defer entry.end()
-	r.faults.wrap(req, r.guarded).ServeHTTP(&recordedWriter{ResponseWriter: w, entry: entry}, req)
 }
 
 // backDoor answers requests from the contents without a network.
