@@ -109,6 +109,26 @@ func TestScope(t *testing.T) {
 	}
 }
 
+// TestScopeOfRewritten: policy.json judges the name that an image is rewritten to,
+// and no other (spec section 3, "Rewrite").
+func TestScopeOfRewritten(t *testing.T) {
+	t.Parallel()
+	for _, lookup := range []bool{false, true} {
+		rewriting := &policy.Rule{
+			Kind: "ImageConfig", Name: "mirror", Mode: policy.Enforce, Prefixes: prefixes(t, "a.io/"),
+			Rewrite: &policy.Rewrite{To: prefixes(t, "mirror.io/a/")[0], Lookup: lookup},
+		}
+		refusing := scoped("a.io")
+		refusing.Verification = &policy.Verification{Fixed: &fixedF}
+		set := policy.NewSet([]*policy.Rule{rewriting, refusing, scoped("mirror.io/a")})
+		d := policy.Decider{Server: policy.Server{Mode: policy.Enforce}, Resolver: pointsAt(digestA), Engine: policy.Direct{}}
+		decision := d.Decide(t.Context(), policy.Question{Set: set, Images: ask("a.io/x@" + digestA), Pods: true})[0]
+		if diff := gocmp.Diff([]string{"mirror.io/a/Enforce Accepted Verified"}, describe(decision)); diff != "" {
+			t.Errorf("Lookup %t: -want +got:\n%s", lookup, diff)
+		}
+	}
+}
+
 // TestScopesBesidePrefixes: kinds never shadow one another, and a tag that is
 // unknown leaves those in force that do not hang on it.
 func TestScopesBesidePrefixes(t *testing.T) {
