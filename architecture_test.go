@@ -37,7 +37,7 @@ var mayImport = map[string][]string{
 	"policy/containers/config":         {"reference"},
 	"policy/containers":                {"policy", "policy/containers/config", "reference", "registry"},
 	"policy/containers/containerstest": {"policy/cosign/cosigntest", "registry/registrytest"},
-	"policy/source":                    {"api/crossplane/v1beta1", "api/v1alpha1", "policy", "policy/cosign", "policy/language", "policy/trust", "reference", "registry/credential"},
+	"policy/source":                    {"api/crossplane/v1beta1", "api/v1alpha1", "policy", "policy/containers", "policy/containers/config", "policy/cosign", "policy/language", "policy/trust", "reference", "registry/credential"},
 	"webhook":                          {"policy", "reference", "registry/credential"},
 	"internal/version":                 {},
 	"internal/election":                {},
@@ -45,6 +45,7 @@ var mayImport = map[string][]string{
 	"internal/metrics":                 {"policy", "policy/cache", "reference"},
 	"internal/pullsecret":              {},
 	"internal/keyservice":              {"policy/refresh"},
+	"internal/notice":                  {},
 	"registry/registrytest":            {},
 	// For tests and bench; it may know nothing of what judges its signatures.
 	"policy/cosign/cosigntest": {"registry/registrytest"},
@@ -61,8 +62,8 @@ var programs = []string{"cmd/", "bench"}
 var dials = map[string][]string{
 	"net":                {"internal/keyservice", "internal/server", "registry"},
 	"net/http":           {"internal/keyservice", "internal/server", "policy/source", "policy/trust", "registry", "webhook"},
-	"k8s.io/client-go":   {"internal/election", "internal/server", "policy/source"},
-	"k8s.io/api/core/v1": {"internal/pullsecret", "policy/source"},
+	"k8s.io/client-go":   {"internal/election", "internal/notice", "internal/server", "policy/source"},
+	"k8s.io/api/core/v1": {"internal/notice", "internal/pullsecret", "policy/source"},
 	"sigs.k8s.io/controller-runtime": {
 		"internal/pullsecret", "internal/server", "policy/source",
 	},
@@ -169,6 +170,22 @@ func TestEveryRoomSaysWhatItIsFor(t *testing.T) {
 		}
 		if !strings.HasPrefix(p.Doc, want) || strings.Contains(p.Doc, "Copyright") {
 			t.Errorf("%s: its package comment is %q; it must begin with %q and say what the room is for", room, p.Doc, want)
+		}
+	}
+}
+
+// TestNoOtherClient: the transports of containers/image dial on their own, past
+// the guard. None is in the program.
+func TestNoOtherClient(t *testing.T) {
+	t.Parallel()
+	out, err := exec.CommandContext(t.Context(), "go", "list", "-deps", "./cmd/pratique").Output()
+	if err != nil {
+		t.Fatalf("go list: %v", err)
+	}
+	for imported := range strings.Lines(string(out)) {
+		switch strings.TrimSpace(imported) {
+		case "go.podman.io/image/v5/docker", "go.podman.io/image/v5/openshift", "go.podman.io/image/v5/transports/alltransports":
+			t.Errorf("the program has %s", imported)
 		}
 	}
 }

@@ -226,10 +226,20 @@ func (l line) hint() string {
 	case l.image.Tag() != "":
 		// As its author wrote it: what the tag names now is what one can mend.
 		written, _, _ := strings.Cut(l.image.Written(), "@")
-		return "pratique verify " + written
+		return l.verify(written)
 	default:
-		return "pratique verify " + l.image.Written()
+		return l.verify(l.image.Written())
 	}
+}
+
+// verify is how to see the verdict again. A policy.json is in no cluster: it has to
+// be named.
+func (l line) verify(image string) string {
+	command := "pratique verify " + image
+	if rule := l.finding.Rule; rule != nil && rule.Scope != nil {
+		command += " --containers-policy FILE --registries-d DIR"
+	}
+	return command
 }
 
 // shorten leaves 12 digits of a digest.

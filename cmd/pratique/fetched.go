@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/pratique-dev/pratique/internal/keyservice"
+	"github.com/pratique-dev/pratique/policy/containers"
 	"github.com/pratique-dev/pratique/policy/language"
 	"github.com/pratique-dev/pratique/policy/refresh"
 	"github.com/pratique-dev/pratique/policy/source"
@@ -21,7 +22,7 @@ import (
 )
 
 // fetched is what rules rest on besides their manifests: trust roots, the keys
-// of key services, and the evaluator of policies. Nobody who needs one waits.
+// of key services, the evaluator of policies, and the files of a policy.json. Nobody who needs one waits.
 type fetched struct {
 	evaluator *language.Evaluator
 	// checker compiles policies in a child of its own: evaluations that run away
@@ -33,6 +34,8 @@ type fetched struct {
 	keys  func(reference string) ([]byte, error)
 	// repositories are those that TrustRoots name.
 	repositories *trust.Repositories
+	// containers are the files of a policy.json, nil without any.
+	containers *containers.Files
 	// loops fetch until ctx ends, and tell changed what is new.
 	loops   []func(ctx context.Context)
 	changed chan struct{}
@@ -70,6 +73,9 @@ func (f *fetched) into(ctx context.Context, c *source.Compiler) {
 	ctx = context.WithoutCancel(ctx)
 	c.Cosign.Evaluator, c.Trust, c.Keys = f.evaluator, f.trust, f.keys
 	c.PolicyController.Repository = f.repositories.Root
+	if f.containers != nil {
+		c.Containers = f.containers.Loaded
+	}
 	c.Check = func(p language.Policy) error {
 		ctx, cancel := context.WithTimeout(ctx, checkTime)
 		defer cancel()

@@ -160,6 +160,8 @@ type policyFlags struct {
 	policyController string
 	clusterPolicies  governed
 	trustedRoot      string
+	// containersPolicy is a policy.json, registriesD a registries.d folder.
+	containersPolicy, registriesD string
 }
 
 func (f *policyFlags) register(flags *pflag.FlagSet) {
@@ -178,17 +180,31 @@ func (f *policyFlags) register(flags *pflag.FlagSet) {
 		"which namespaces ClusterImagePolicies govern; Labelled are those with policy.sigstore.dev/include=true")
 	flags.StringVar(&f.trustedRoot, trustedRootFlag, "",
 		"`file` with a Sigstore trusted root (trusted_root.json), reloaded on change, for ImageConfigs that name none; without one, the public Sigstore's, fetched once a rule needs it")
+	flags.StringVar(&f.containersPolicy, containersPolicyFlag, "",
+		"`file` with a containers-policy.json(5), as nodes have it, reloaded on change with the keys that it names; what it asks for is asked besides what ImageConfigs do")
+	flags.StringVar(&f.registriesD, registriesDFlag, "",
+		"`folder` of containers-registries.d(5) files, reloaded on change: where signatures for --containers-policy and for the provider ContainersPolicy are looked for")
 }
 
-const trustedRootFlag = "trusted-root"
+// The flags that name files. None of them is switched off by naming none.
+const (
+	trustedRootFlag      = "trusted-root"
+	containersPolicyFlag = "containers-policy"
+	registriesDFlag      = "registries-d"
+)
 
 // check refuses a namespace that cannot be: an empty one would mean all. And no
-// file is not the public trust root.
+// file is not the public trust root, or no policy.
 func (f *policyFlags) check(c *cobra.Command) error {
-	if f.trustedRoot == "" && c.Flags().Changed(trustedRootFlag) {
-		return errors.New("reading --trusted-root: it names no file")
+	var errs []error
+	for _, flag := range []struct{ name, value, what string }{
+		{trustedRootFlag, f.trustedRoot, "file"}, {containersPolicyFlag, f.containersPolicy, "file"}, {registriesDFlag, f.registriesD, "folder"},
+	} {
+		if flag.value == "" && c.Flags().Changed(flag.name) {
+			errs = append(errs, fmt.Errorf("reading --%s: it names no %s", flag.name, flag.what))
+		}
 	}
-	return errors.Join(checkNamespace("--namespace", f.namespace), checkNamespace("--crossplane-namespace", f.crossplaneNamespace),
+	return errors.Join(errors.Join(errs...), checkNamespace("--namespace", f.namespace), checkNamespace("--crossplane-namespace", f.crossplaneNamespace),
 		checkNamespace("--policy-controller-namespace", f.policyController))
 }
 

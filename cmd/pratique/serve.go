@@ -53,7 +53,8 @@ func newServeFor(f *serveFlags) *cobra.Command {
 		Long: `Run the admission webhook: /mutate rewrites and pins the images of Pods,
 and gives them pull secrets; /validate examines images. The rules are the
 ImageConfigs of the cluster that KUBECONFIG, or the Pod's ServiceAccount, leads
-to; or, with --policies, those in the files of a folder, without any cluster.`,
+to; or, with --policies, those in the files of a folder, without any cluster.
+With --containers-policy the policy.json in that file is asked besides.`,
 		Example: `  pratique serve --policies ./policies --registry-allow-cidrs 127.0.0.0/8 \
     --insecure-registries 127.0.0.1:5000`,
 		Args: noArguments,
@@ -148,7 +149,7 @@ func (f *serveFlags) run(ctx context.Context) error {
 	settings := settings{
 		registry: registryOptions, server: f.policyFlags.server, namespace: f.namespace, crossplane: f.crossplaneNamespace, policyController: f.ofPolicyController(), clouds: f.clouds,
 		cache: cache.Options{StaleFor: cmp.Or(f.staleTags, -1)}, pathsFlag: "--policies", writes: true, injectInto: f.injectNamespaces,
-		trustedRoot: f.trustedRoot,
+		trustedRoot: f.trustedRoot, containers: containersSettings{policy: f.containersPolicy, registries: f.registriesD},
 	}
 	if f.policies != "" {
 		settings.paths = []string{f.policies}

@@ -21,6 +21,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/validation"
 
 	"github.com/pratique-dev/pratique/policy"
+	"github.com/pratique-dev/pratique/policy/containers/config"
 	"github.com/pratique-dev/pratique/reference"
 	"github.com/pratique-dev/pratique/registry/credential"
 )
@@ -50,6 +51,10 @@ reason, the digest, the rule and who signed. The rules are those of the cluster
 that KUBECONFIG, or else ~/.kube/config, leads to; or, with -f, those in files.
 Nothing is written to the cluster.
 
+With --containers-policy the policy.json in that file is asked besides. Without -f
+and --cluster it is asked alone, and no cluster is needed. In --registries-d, here
+and not in the server, signatures may be in folders (file://).
+
 Registries are shown the credentials of --pull-secret, of the ImageConfig and of
 --service-account, in this order, and then those that the cloud gives the machine
 that this runs on for registries of its own. With neither of the two flags your
@@ -61,10 +66,14 @@ configuration is read too, with --cloud-credentials=false.
 Exit codes: 0 accepted or skipped, 1 rejected, 2 usage or configuration error,
 3 inconclusive. The weightiest verdict decides: Rejected before Inconclusive.
 It does so with --mode Audit too. What is not an image reference is Rejected.
-Files that cannot be read, or hold no ImageConfig, are an error: 2. A mistake in
-an ImageConfig makes the images that it selects Inconclusive: 3.`,
+Files that cannot be read, or hold no ImageConfig, are an error: 2; so is a mistake
+in policy.json. One in an ImageConfig makes the images that it selects
+Inconclusive: 3, and so does a key file that policy.json names and that cannot be
+read.`,
 		Example: `  pratique verify registry1.com/acme-co/app:v1
-  pratique verify registry1.com/acme-co/app:v1 -f policies/ -o json`,
+  pratique verify registry1.com/acme-co/app:v1 -f policies/ -o json
+  pratique verify registry1.com/acme-co/app:v1 \
+    --containers-policy /etc/containers/policy.json --registries-d /etc/containers/registries.d`,
 		Args: func(c *cobra.Command, images []string) error {
 			if len(images) == 0 {
 				return usage(c, errors.New("no image to examine"))
@@ -83,7 +92,7 @@ an ImageConfig makes the images that it selects Inconclusive: 3.`,
 	f.policyFlags.register(flags)
 	f.output.register(flags)
 	flags.StringSliceVarP(&f.files, "file", "f", nil, "`file` or folder of ImageConfigs, Secrets, ConfigMaps, Namespaces and ServiceAccounts, instead of the cluster")
-	flags.BoolVar(&f.cluster, "cluster", false, "take the rules from the cluster, as without -f")
+	flags.BoolVar(&f.cluster, "cluster", false, "take the rules from the cluster, as without -f; with --containers-policy, besides those of that file")
 	flags.StringVarP(&f.in, "for-namespace", "n", "", "examine as for an object in this `namespace`; without it, as for one that has none")
 	flags.StringSliceVar(&f.pullSecret, "pull-secret", nil, "`names` of pull secrets in that namespace")
 	flags.StringVar(&f.account, "service-account", "", "`name` of a ServiceAccount in that namespace, whose pull secrets are used too")
@@ -138,12 +147,17 @@ func (f *verifyFlags) run(c *cobra.Command, images []string) error {
 	parts, err := wire(ctx, settings{
 		registry: options, server: f.policyFlags.server, namespace: f.namespace, crossplane: f.crossplaneNamespace, policyController: f.ofPolicyController(), clouds: f.clouds,
 		paths: f.files, pathsFlag: "-f", trustedRoot: f.trustedRoot,
+		containers: containersSettings{
+			policy: f.containersPolicy, registries: f.registriesD, local: true,
+			warn: func(p config.Problem) { fmt.Fprintln(c.ErrOrStderr(), "warning:", printable(p.Error())) },
+		},
+		alone: f.containersPolicy != "" && len(f.files) == 0 && !f.cluster,
 	}, prometheus.NewRegistry())
 	if err != nil {
 		return err
 	}
 	defer parts.close()
-	if len(f.files) > 0 && parts.rules.imageConfigs == 0 {
+	if len(f.files) > 0 && parts.rules.imageConfigs == 0 && f.containersPolicy == "" {
 		// Everything would be skipped: that is not what was asked.
 		return fmt.Errorf("no ImageConfig in %s", strings.Join(f.files, ", "))
 	}

@@ -97,11 +97,30 @@ type settings struct {
 	// trustedRoot is the file of the trust root for rules that name none; "" means
 	// the public one.
 	trustedRoot string
+	// containers are the files of a policy.json and a registries.d. alone says that
+	// there are no other rules, and no cluster is asked for any.
+	containers containersSettings
+	alone      bool
 	// injectInto names the namespaces whose Pods may be given pull secrets.
 	injectInto []string
 	// writes says that this process stands for election, and writes statuses
 	// once it is elected.
 	writes bool
+}
+
+// fromCluster reports whether a cluster has the policies.
+func (s *settings) fromCluster() bool { return len(s.paths) == 0 && !s.alone }
+
+// connect finds the cluster that has the policies; nil if none has.
+func (s *settings) connect() (*rest.Config, error) {
+	if !s.fromCluster() {
+		return nil, nil //nolint:nilnil // see above
+	}
+	config, err := clusterConfig(s.pathsFlag)
+	if err == nil {
+		s.registry.APIServer = append(s.registry.APIServer, config.Host)
+	}
+	return config, err
 }
 
 // wire makes all parts of which a server or a command consists.
@@ -114,14 +133,11 @@ func wire(ctx context.Context, s settings, registerer prometheus.Registerer) (*p
 	s.registry.Observe = p.metrics.RegistryRequest
 	// No registry is at the API server, also where the rules are from files.
 	s.registry.APIServer = []string{os.Getenv("KUBERNETES_SERVICE_HOST")}
-	var config *rest.Config
-	if len(s.paths) == 0 {
-		var err error
-		if config, err = clusterConfig(s.pathsFlag); err != nil {
-			return nil, err
-		}
-		s.registry.APIServer = append(s.registry.APIServer, config.Host)
+	config, err := s.connect()
+	if err != nil {
+		return nil, err
 	}
+	s.registry.LocalLookaside = s.containers.local
 	client, err := registry.New(s.registry)
 	if err != nil {
 		return nil, err
@@ -135,10 +151,15 @@ func wire(ctx context.Context, s settings, registerer prometheus.Registerer) (*p
 	p.decider = &policy.Decider{Server: s.server, Resolver: cached, Engine: cached}
 	compiler := source.Compiler{
 		Cosign: cosign.Options{Source: client}, InjectInto: s.injectInto,
-		CrossplaneNamespace: s.crossplane, PolicyController: s.policyController,
+		CrossplaneNamespace: s.crossplane, PolicyController: s.policyController, ContainersSource: client,
 	}
 	compiler.PolicyController.Configs = client
-	fetched, err := newFetched(s, client.Transport())
+	told, err := newReloads(config, s, p.metrics)
+	if err != nil {
+		return nil, err
+	}
+	told.log = logr.FromContextOrDiscard(ctx)
+	fetched, err := fetchedBy(s, client, told)
 	if err != nil {
 		return nil, err
 	}
@@ -151,10 +172,10 @@ func wire(ctx context.Context, s settings, registerer prometheus.Registerer) (*p
 		}
 		compiler.Clouds = func(p v1alpha1.CredentialProvider) credential.Config { return clouds.Of(cloud.Provider(p)) }
 	}
-	if len(s.paths) > 0 {
-		p.rules, err = fileRules(compiler, s)
-	} else {
+	if s.fromCluster() {
 		p.rules, err = clusterRules(ctx, config, compiler, s)
+	} else {
+		p.rules, err = fileRules(compiler, s)
 	}
 	if err != nil {
 		p.close()

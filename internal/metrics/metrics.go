@@ -108,6 +108,30 @@ func codeOf(status int) string {
 	}
 }
 
+// ContainersPolicy registers what is told of the files of a policy.json. The
+// function that it returns is told of each that cannot be put in force, and with
+// nil when what is there can again.
+func (m *Metrics) ContainersPolicy() (reloaded func(err error)) {
+	failed := prometheus.NewCounter(prometheus.CounterOpts{
+		Name: "pratique_containers_policy_reload_errors_total",
+		Help: "Changes of policy.json or registries.d that could not be put in force.",
+	})
+	good := prometheus.NewGauge(prometheus.GaugeOpts{
+		Name: "pratique_containers_policy_good",
+		Help: "Whether policy.json and registries.d, as they are in their files now, are in force (1) or an earlier state is (0).",
+	})
+	m.registerer.MustRegister(failed, good)
+	good.Set(1) // what is bad at the start ends the process
+	return func(err error) {
+		if err == nil {
+			good.Set(1)
+			return
+		}
+		good.Set(0)
+		failed.Inc()
+	}
+}
+
 // Sizes reports the sizes of caches whenever they are asked for.
 func (m *Metrics) Sizes(sizes func() map[string]int) {
 	for _, name := range []string{cache.NameVerdicts, cache.NameTags} {

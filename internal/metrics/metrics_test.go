@@ -4,6 +4,7 @@
 package metrics_test
 
 import (
+	"errors"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -47,4 +48,34 @@ func TestRegistryRequest(t *testing.T) {
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("-want +got:\n%s", diff)
 	}
+}
+
+// TestContainersPolicy: good at first, then as it is told.
+func TestContainersPolicy(t *testing.T) {
+	t.Parallel()
+	registry := prometheus.NewRegistry()
+	reloaded := metrics.New(registry, func(string) bool { return false }).ContainersPolicy()
+	check := func(good, failed float64) {
+		t.Helper()
+		families, err := registry.Gather()
+		if err != nil {
+			t.Fatal(err)
+		}
+		got := map[string]float64{}
+		for _, family := range families {
+			for _, metric := range family.GetMetric() {
+				got[family.GetName()] = metric.GetCounter().GetValue() + metric.GetGauge().GetValue()
+			}
+		}
+		want := map[string]float64{"pratique_containers_policy_good": good, "pratique_containers_policy_reload_errors_total": failed}
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Errorf("-want +got:\n%s", diff)
+		}
+	}
+	check(1, 0)
+	reloaded(errors.New("bad"))
+	reloaded(errors.New("worse"))
+	check(0, 2)
+	reloaded(nil)
+	check(1, 2)
 }

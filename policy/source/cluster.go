@@ -318,7 +318,7 @@ func (c *Cluster) compile(ctx context.Context) error {
 	}
 	c.compiler.finish(compiled)
 	c.compiled.Store(&compiled)
-	c.set.Store(policy.NewSet(rulesOf(compiled)))
+	c.set.Store(c.compiler.newSet(compiled))
 	c.statuses.publish(compiled[:own]) // the others have no status
 	c.tell()
 	if retry(compiled) {

@@ -16,6 +16,7 @@ import (
 
 	"github.com/pratique-dev/pratique/api/v1alpha1"
 	"github.com/pratique-dev/pratique/policy"
+	"github.com/pratique-dev/pratique/policy/containers"
 	"github.com/pratique-dev/pratique/policy/cosign"
 	"github.com/pratique-dev/pratique/policy/language"
 	"github.com/pratique-dev/pratique/policy/trust"
@@ -79,6 +80,13 @@ type Compiler struct {
 	// Check reports why a policy cannot be evaluated. Nil means that none can. An
 	// error that is not the policy's own fault does not last: it is asked again.
 	Check func(language.Policy) error
+
+	// Containers returns the policy.json in force, whose rules come beside the
+	// compiled ones, and the registries.d that is in force for all; whoever changes
+	// it tells by Again. A nil func and a nil result are none.
+	Containers func() *containers.Loaded
+	// ContainersSource is what requirements of a policy.json are verified with.
+	ContainersSource containers.Source
 
 	// CrossplaneNamespace is where Crossplane's ImageConfigs have their Secrets.
 	CrossplaneNamespace string
@@ -170,7 +178,11 @@ func (c *compilation) run() Compiled {
 		c.withhold()
 	}
 	if len(c.problems) == 0 && c.config.Spec.Verification != nil {
-		c.verification()
+		if c.engine() == containers.Engine {
+			c.requirements()
+		} else {
+			c.verification()
+		}
 	}
 	return c.result()
 }
@@ -217,7 +229,7 @@ func (c *compilation) result() Compiled {
 	}
 	if len(c.problems) > 0 {
 		// Whatever the mistake is, the rule might have asked for more.
-		c.rule.Verification = c.compiler.held(compiled)
+		c.rule.Verification = c.compiler.held(compiled, c.engine())
 	}
 	compiled.Rewritten = forRewritten(c.rule)
 	if len(c.problems) > 0 {
@@ -228,12 +240,12 @@ func (c *compilation) result() Compiled {
 
 // held is the verification of a rule that is not ready. Its verdict is fixed,
 // and therefore not cached under a hash.
-func (c Compiler) held(compiled Compiled) *policy.Verification {
+func (c Compiler) held(compiled Compiled, engine string) *policy.Verification {
 	verdict := policy.Undecided(policy.ReasonNotReady, "it is not ready: %s", oneLine(compiled.Message))
 	if c.cluster {
 		verdict.Message += "; see: kubectl describe imageconfigs." + v1alpha1.GroupName + " " + compiled.Rule.Name
 	}
-	return &policy.Verification{Engine: cosign.Engine, Fixed: &verdict}
+	return &policy.Verification{Engine: engine, Fixed: &verdict}
 }
 
 func oneLine(s string) string { return strings.Join(strings.Fields(s), " ") }

@@ -4,14 +4,17 @@
 package source_test
 
 import (
+	"bytes"
 	"crypto/elliptic"
 	"os"
 	"strings"
 	"testing"
 
+	"github.com/ProtonMail/go-crypto/openpgp"
 	corev1 "k8s.io/api/core/v1"
 	"sigs.k8s.io/yaml"
 
+	policyfiles "github.com/pratique-dev/pratique/policy/containers/config"
 	"github.com/pratique-dev/pratique/policy/source"
 	"github.com/pratique-dev/pratique/policy/trust"
 )
@@ -59,4 +62,59 @@ func TestDocumentedAuthorities(t *testing.T) {
 	if examples < 7 {
 		t.Errorf("%d examples: the document is not what this test thinks it is", examples)
 	}
+}
+
+// TestDocumentedContainersPolicy: what docs/spec/containers-policy.md shows is
+// read as it stands there, without a word of warning.
+func TestDocumentedContainersPolicy(t *testing.T) {
+	t.Parallel()
+	text, err := os.ReadFile("../../docs/spec/containers-policy.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := newWorld(t)
+	w.compiler = ofClient(t)
+	w.secrets = map[string]*corev1.Secret{
+		"/acme-gpg":    {Data: map[string][]byte{"release.gpg": gpgKey(t)}},
+		"/acme-cosign": {Data: map[string][]byte{"cosign.pub": []byte(newKey(t, elliptic.P256()))}},
+	}
+	seen := map[string]int{}
+	for i, part := range strings.Split(string(text), "```") {
+		kind, block, _ := strings.Cut(part, "\n")
+		var problems []policyfiles.Problem
+		switch {
+		case i%2 == 0:
+			continue
+		case kind == "json":
+			_, problems = policyfiles.ParsePolicy(policyfiles.File{Name: "policy.json", Content: []byte(block)})
+		case kind == "yaml" && strings.Contains(block, "docker:"):
+			kind = "registries"
+			_, problems = policyfiles.ParseRegistries([]policyfiles.File{{Name: "a.yaml", Content: []byte(block)}})
+		case kind == "yaml":
+			if compiled := w.compile(t, documented(t, block)); !compiled.Ready {
+				t.Errorf("%s: %s\n%s", compiled.Reason, compiled.Message, block)
+			}
+		}
+		seen[kind]++
+		for _, problem := range problems {
+			t.Errorf("%v in\n%s", problem, block)
+		}
+	}
+	if seen["json"] != 1 || seen["registries"] != 2 || seen["yaml"] != 1 {
+		t.Errorf("examples %v: the document is not what this test thinks it is", seen)
+	}
+}
+
+// gpgKey is a public key as gpg --export prints it.
+func gpgKey(t *testing.T) []byte {
+	t.Helper()
+	entity, err := openpgp.NewEntity("release", "", "release@acme.example", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var key bytes.Buffer
+	if err := entity.Serialize(&key); err != nil {
+		t.Fatal(err)
+	}
+	return key.Bytes()
 }

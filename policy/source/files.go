@@ -102,7 +102,7 @@ func (f *Files) compile(read *manifests) error {
 	f.compiler.finish(compiled)
 	f.manifests.Store(read)
 	f.compiled.Store(&compiled)
-	f.set.Store(policy.NewSet(rulesOf(compiled)))
+	f.set.Store(f.compiler.newSet(compiled))
 	if retry(compiled) {
 		f.undone.set(compileAgain, f.Again)
 	}
@@ -197,7 +197,7 @@ func (f *Files) recompile(log logr.Logger) {
 // log logs the rules in force. Without a cluster, having none is hardly meant.
 func (f *Files) log(log logr.Logger) {
 	compiled := f.Compiled()
-	if len(compiled) == 0 {
+	if len(f.Set().Rules()) == 0 {
 		log.Error(nil, "no ImageConfig in the files: every image is let in, unless --unmatched=Deny", "paths", f.paths)
 		return
 	}

@@ -10,6 +10,7 @@ import (
 
 	"github.com/pratique-dev/pratique/api/v1alpha1"
 	"github.com/pratique-dev/pratique/policy"
+	"github.com/pratique-dev/pratique/policy/cosign"
 	"github.com/pratique-dev/pratique/reference"
 )
 
@@ -106,7 +107,11 @@ func (c Compiler) refuseLoops(compiled []Compiled) {
 		}
 		one.Ready, one.Reason, one.Message = false, v1alpha1.ReasonConflict, message
 		one.Rule.Rewrite = nil
-		one.Rule.Verification = c.held(*one)
+		engine := cosign.Engine
+		if v := one.Rule.Verification; v != nil {
+			engine = v.Engine
+		}
+		one.Rule.Verification = c.held(*one, engine)
 		if one.Rewritten != nil {
 			one.Rewritten.Verification = one.Rule.Verification
 		}

@@ -15,7 +15,6 @@ func unsupported(spec *v1alpha1.ImageConfigSpec) []string {
 		}
 	}
 	if v := spec.Verification; v != nil {
-		add(v.Provider == v1alpha1.ProviderContainersPolicy, "verification.provider: ContainersPolicy")
 		add(v.Bundle != nil && v.Bundle.Nested == v1alpha1.NestedVerify, "verification.bundle.nested: Verify")
 	}
 	return paths

@@ -19,6 +19,7 @@ import (
 
 	"github.com/pratique-dev/pratique/api/v1alpha1"
 	"github.com/pratique-dev/pratique/policy"
+	"github.com/pratique-dev/pratique/policy/containers"
 	"github.com/pratique-dev/pratique/policy/cosign"
 	"github.com/pratique-dev/pratique/policy/language"
 	"github.com/pratique-dev/pratique/reference"
@@ -148,6 +149,19 @@ spec:
         - {oci: sigs.io/one, tagPrefix: p-, signaturePullSecrets: [{name: pull}]}
 `
 
+// supportedRequirements is for the other provider.
+const supportedRequirements = `
+apiVersion: pratique.dev/v1alpha1
+kind: ImageConfig
+metadata: {name: acme}
+spec:
+  matchImages: [{type: Prefix, prefix: registry1.com/acme-co/}]
+  verification:
+    provider: ContainersPolicy
+    containersPolicy:
+      requirements: [{type: sigstoreSigned, keyPath: "secret://keys/cosign.pub", signedIdentity: {type: matchRepository}}]
+`
+
 const (
 	keyOne = `-----BEGIN PUBLIC KEY-----\nMFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAEDM0LBYjs6emcNUJlnUE84lFjPa/z\nH9PWOFHRimaI8unMzPVBxDr0wbc4nEHpGJlJLRJX+kLlBC2C0ymhYpGXWw==\n-----END PUBLIC KEY-----\n`
 	keyTwo = `-----BEGIN PUBLIC KEY-----\nMFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAEKqBDvCp8Ip8BU/SOdvTPeOkUDg88\n2445tv0cGt9gHlUv+lJJpoIn1MlEbtSe05AKC+NzyJjyaVokG0j/H5Tfzg==\n-----END PUBLIC KEY-----\n`
@@ -183,6 +197,8 @@ var used = map[string][2]string{
 	"verification.cosign.authorities[].static.action":                              {"action: fail", "action: pass"},
 	"verification.cosign.authorities[].annotations":                                {"annotations: {env: prod}", "annotations: {env: test}"},
 
+	"verification.containersPolicy.requirements[]": {"secret://keys/cosign.pub", "secret://keys/other.pub"},
+
 	"verification.cosign.authorities[].key.kms":                                 {"alias/one", "alias/two"},
 	"verification.cosign.authorities[].keyless.identities[].issuer":             {"https://a.io", "https://c.io"},
 	"verification.cosign.authorities[].keyless.identities[].subject":            {"subject: one@", "subject: two@"},
@@ -215,9 +231,11 @@ var used = map[string][2]string{
 func TestEveryField(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	before := w.fingerprint(t, fmt.Sprintf(supported, keyOne))
-	if !strings.HasPrefix(before, "true ") {
-		t.Fatalf("the example is not ready: %s", before)
+	examples := map[bool]string{false: fmt.Sprintf(supported, keyOne), true: supportedRequirements}
+	for _, example := range examples {
+		if before := w.fingerprint(t, example); !strings.HasPrefix(before, "true ") {
+			t.Fatalf("the example is not ready: %s", before)
+		}
 	}
 	seen := map[string]bool{}
 	for _, l := range leaves(t) {
@@ -231,11 +249,11 @@ func TestEveryField(t *testing.T) {
 		case !refused && !reads:
 			t.Errorf("%s: neither read nor refused as not supported: who writes it relies on it", l.path)
 		case reads:
-			document := fmt.Sprintf(supported, keyOne)
+			document := examples[strings.HasPrefix(l.path, "verification.containersPolicy.")]
 			changed := strings.Replace(document, edit[0], edit[1], 1)
 			if changed == document {
 				t.Errorf("%s: the edit changes nothing", l.path)
-			} else if w.fingerprint(t, changed) == before {
+			} else if w.fingerprint(t, changed) == w.fingerprint(t, document) {
 				t.Errorf("%s: another value compiles to the same", l.path)
 			}
 		}
@@ -333,8 +351,10 @@ func (w *world) fingerprint(t *testing.T, document string) string {
 	compiler := Compiler{
 		Cosign:     cosign.Options{Evaluator: unasked{}},
 		InjectInto: []string{AllNamespaces},
-		Keys:       func(reference string) ([]byte, error) { return []byte(w.keys[reference]), nil },
-		Check:      func(language.Policy) error { return nil },
+		// Nobody asks it by compiling.
+		ContainersSource: struct{ containers.Source }{},
+		Keys:             func(reference string) ([]byte, error) { return []byte(w.keys[reference]), nil },
+		Check:            func(language.Policy) error { return nil },
 	}
 	compiled, err := compiler.Compile(raw, w.objects())
 	if err != nil {
@@ -358,8 +378,7 @@ func (w *world) fingerprint(t *testing.T, document string) string {
 func TestNotSupported(t *testing.T) {
 	t.Parallel()
 	for path, section := range map[string]map[string]any{
-		"spec.verification.provider: ContainersPolicy": {"verification": map[string]any{"provider": "ContainersPolicy", "containersPolicy": map[string]any{"requirements": []any{map[string]any{"type": "reject"}}}}},
-		"spec.verification.bundle.nested: Verify":      {"verification": map[string]any{"provider": "Cosign", "bundle": map[string]any{"nested": "Verify"}, "cosign": map[string]any{"authorities": []any{map[string]any{"name": "a", "static": map[string]any{"action": "pass"}}}}}},
+		"spec.verification.bundle.nested: Verify": {"verification": map[string]any{"provider": "Cosign", "bundle": map[string]any{"nested": "Verify"}, "cosign": map[string]any{"authorities": []any{map[string]any{"name": "a", "static": map[string]any{"action": "pass"}}}}}},
 	} {
 		t.Run(path, func(t *testing.T) {
 			t.Parallel()
