@@ -112,8 +112,12 @@ test-unit: ## Unit tests
 test-race: ## Unit tests under the race detector, where goroutines share state
 	CGO_ENABLED=1 $(GO) test -race $(RACE)
 
+.PHONY: packages
+packages: ## Install GnuPG and skopeo for tests, or say how to
+	hack/packages
+
 .PHONY: test-e2e
-test-e2e: build controlplane sigstore distribution ## Tests on a real control plane
+test-e2e: packages build controlplane sigstore distribution ## Tests on a real control plane
 	$(MAKE) --no-print-directory -C e2e/controlplane test
 	$(MAKE) --no-print-directory -C e2e/sigstore/servers test
 	cd e2e && $(GO) test -timeout 15m ./...

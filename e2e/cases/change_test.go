@@ -169,8 +169,6 @@ func TestNotReady(t *testing.T) {
     provider: Cosign
     bundle: {nested: Verify}
     cosign: {authorities: [{name: a, key: {data: KEY}}]}`, "bundle.nested: Verify", unsupported},
-		"policy.json": {`
-  verification: {provider: ContainersPolicy, containersPolicy: {requirements: [{type: reject}]}}`, "ContainersPolicy", unsupported},
 		"ctlog": {`
   verification:
     provider: Cosign

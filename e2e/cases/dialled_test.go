@@ -191,7 +191,7 @@ func TestExpired(t *testing.T) {
 // verified is what the command line says of an image.
 type verified struct {
 	Image, Outcome string
-	Findings       []struct{ Message string }
+	Findings       []struct{ Rule, Engine, Message string }
 }
 
 // verify runs pratique verify, which can reach nobody but this machine.

@@ -186,8 +186,18 @@ func TestEveryRightIsUsed(t *testing.T) {
 	reviewed(t, 200, second(post(t, poster(t, r.Server), "https://"+r.Address+"/validate?timeout=5s", "application/json",
 		strings.NewReader(review(r.namespace+"-not-there", podJSON(signed.ByDigest()))))))
 	// An API server of before 1.34 is asked for a list first, and then to watch.
-	lists, err := r.Alone(t.Context(), env.ServerOptions{Name: "lists", Environment: []string{"KUBE_FEATURE_WatchListClient=false"}})
+	policy := filepath.Join(t.TempDir(), "policy.json")
+	if err := os.WriteFile(policy, []byte(`{"default": [{"type": "insecureAcceptAnything"}]}`), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	lists, err := r.Alone(t.Context(), env.ServerOptions{
+		Name: "lists", Args: []string{"--containers-policy", policy}, Environment: []string{"KUBE_FEATURE_WatchListClient=false"},
+	})
 	if err != nil {
+		t.Fatal(err)
+	}
+	// What is spoilt later is told by an Event.
+	if err := os.WriteFile(policy, []byte("{"), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
@@ -263,6 +273,9 @@ func TestRightsAreFew(t *testing.T) {
 		{own, "", "configmaps", "", "get"},
 		{"", crd, "imageconfigs", "", "get"}, // it watches them
 		{"", crd, "imageconfigs/status", "", "update"},
+		{own, "events.k8s.io", "events", "", "list"},
+		{own, "events.k8s.io", "events", "", "patch"},
+		{r.namespace, "events.k8s.io", "events", "", "create"},
 		{own, leases, "leases", "another", "get"},
 		{own, leases, "leases", "another", "update"},
 		{own, leases, "leases", "", "list"},
