@@ -125,21 +125,29 @@ func (h *Handler) guarded(ctx context.Context, asked *request, pass string, answ
 	return answer(ctx, asked)
 }
 
-func (h *Handler) refuse(w http.ResponseWriter, err error) {
+func (h *Handler) refuse(w http.ResponseWriter, err error) { refuse(h.Log, w, err) }
+
+// refuse answers what is no review that can be answered.
+func refuse(log logr.Logger, w http.ResponseWriter, err error) {
 	refusal, ok := errors.AsType[*httpError](err)
 	if !ok {
 		refusal = &httpError{http.StatusInternalServerError, "the request could not be read"}
 	}
-	h.Log.Info("not a review", "status", refusal.status, "reason", refusal.message)
+	log.Info("not a review", "status", refusal.status, "reason", refusal.message)
 	http.Error(w, refusal.message, refusal.status)
 }
 
 func (h *Handler) write(w http.ResponseWriter, asked *request, given *response) {
-	review := admissionv1.AdmissionReview{Response: given.build(asked.UID)}
+	write(h.Log, w, given.build(asked.UID))
+}
+
+// write sends an answer.
+func write(log logr.Logger, w http.ResponseWriter, response *admissionv1.AdmissionResponse) {
+	review := admissionv1.AdmissionReview{Response: response}
 	review.SetGroupVersionKind(admissionv1.SchemeGroupVersion.WithKind("AdmissionReview"))
 	body, err := json.Marshal(review)
 	if err != nil {
-		h.Log.Error(err, "cannot write an answer", "requestID", asked.UID)
+		log.Error(err, "cannot write an answer", "requestID", response.UID)
 		http.Error(w, "the answer could not be written", http.StatusInternalServerError)
 		return
 	}
@@ -151,7 +159,7 @@ func (h *Handler) write(w http.ResponseWriter, asked *request, given *response) 
 		err = http.NewResponseController(w).Flush()
 	}
 	if err != nil {
-		h.Log.V(1).Info("the API server went away", "requestID", asked.UID)
+		log.V(1).Info("the API server went away", "requestID", response.UID)
 	}
 }
 

@@ -155,7 +155,11 @@ func (r *response) allWarnings() []string {
 		}
 	}
 	slices.Sort(warnings)
-	warnings = slices.Compact(warnings)
+	return bounded(slices.Compact(warnings))
+}
+
+// bounded makes warnings as short and as few as are passed on.
+func bounded(warnings []string) []string {
 	for i, warning := range warnings {
 		warnings[i] = cut(warning, maxWarning)
 	}

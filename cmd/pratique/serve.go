@@ -51,9 +51,10 @@ func newServeFor(f *serveFlags) *cobra.Command {
 		Use:   "serve",
 		Short: "Run the admission webhook",
 		Long: `Run the admission webhook: /mutate rewrites and pins the images of Pods,
-and gives them pull secrets; /validate examines images. The rules are the
-ImageConfigs of the cluster that KUBECONFIG, or the Pod's ServiceAccount, leads
-to; or, with --policies, those in the files of a folder, without any cluster.
+and gives them pull secrets; /validate examines images; /validate-imageconfig
+says what is wrong with an ImageConfig. The rules are the ImageConfigs of the
+cluster that KUBECONFIG, or the Pod's ServiceAccount, leads to; or, with
+--policies, those in the files of a folder, without any cluster.
 With --containers-policy the policy.json in that file is asked besides.`,
 		Example: `  pratique serve --policies ./policies --registry-allow-cidrs 127.0.0.0/8 \
     --insecure-registries 127.0.0.1:5000`,
@@ -199,6 +200,7 @@ const drainFor = 5 * time.Second
 func (f *serveFlags) serve(ctx context.Context, handler *webhook.Handler, parts *parts, gatherer prometheus.Gatherer) error {
 	listen := f.listen
 	listen.Mutate, listen.Validate = handler.Mutate(), handler.Validate()
+	listen.ValidateImageConfig = &webhook.ImageConfigHandler{Check: checkImageConfig, Log: handler.Log}
 	listen.Gatherer, listen.Ready = gatherer, parts.rules.ready
 	if os.Getenv("KUBERNETES_SERVICE_HOST") != "" {
 		listen.Drain = drainFor

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"testing"
 
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
@@ -83,8 +84,9 @@ func TestAPIRefuses(t *testing.T) {
 	}
 }
 
-// TestAPIUnknownFields: a misspelt name is stored, as a newer version of the
-// API might have it, and holds back what the ImageConfig selects.
+// TestAPIUnknownFields: a misspelt name is refused by the webhook of ImageConfigs.
+// Past that, as a newer version of the API might have it, it is stored, and holds
+// back what the ImageConfig selects.
 func TestAPIUnknownFields(t *testing.T) {
 	t.Parallel()
 	for name, manifest := range testdata(t, "unknown") {
@@ -94,6 +96,11 @@ func TestAPIUnknownFields(t *testing.T) {
 			want := wanted(t, manifest)
 			config := parse(t, strings.NewReplacer("registry1.com/acme-co/", r.prefix(), "registry1.com/", r.prefix()).Replace(manifest))
 			config.SetName(r.namespace)
+			err := r.createConfig(t.Context(), config, metav1.DryRunAll)
+			if err == nil || !apierrors.IsInvalid(err) || !strings.Contains(err.Error(), `"imageconfigs.pratique.dev" denied the request`) || !strings.Contains(err.Error(), want) {
+				t.Errorf("want it to be refused with %q, got %v", want, err)
+			}
+			config.SetLabels(map[string]string{env.Unchecked: ""})
 			if err := r.createConfig(t.Context(), config); err != nil {
 				t.Fatal(err)
 			}

@@ -353,7 +353,7 @@ func refused(t *testing.T, err error, code int32, texts ...string) {
 	if got := status.Status().Code; got != code {
 		t.Errorf("code %d, want %d: %v", got, code, err)
 	}
-	for _, text := range append([]string{fmt.Sprintf("admission webhook %q denied the request", env.ValidatingName)}, texts...) {
+	for _, text := range append([]string{`.pratique.dev" denied the request`}, texts...) {
 		if !strings.Contains(err.Error(), text) {
 			t.Errorf("the denial lacks %q:\n%v", text, err)
 		}

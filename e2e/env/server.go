@@ -22,22 +22,16 @@ import (
 	"github.com/pratique-dev/pratique/webhook"
 )
 
-// The names of the webhooks, as users see them in a denial.
-const (
-	MutatingName   = "mutate.pratique.dev"
-	ValidatingName = "validate.pratique.dev"
-)
-
 // OtherServer is the label by which a namespace says which server governs it:
 // the value is a ServerOptions.Name. Without it, the Env's own does.
 const OtherServer = "e2e.pratique.dev/server"
 
-const (
-	// webhookTimeout is the chart's default, in seconds.
-	webhookTimeout = 10
-	// envProgram runs a program with other variables, and becomes it.
-	envProgram = "/usr/bin/env"
-)
+// Unchecked is a label of ImageConfigs that come in as they are, as they do while
+// no server checks them.
+const Unchecked = "e2e.pratique.dev/unchecked"
+
+// envProgram runs a program with other variables, and becomes it.
+const envProgram = "/usr/bin/env"
 
 // ServerOptions say how a further server runs.
 type ServerOptions struct {
@@ -53,6 +47,9 @@ type ServerOptions struct {
 	// Known says that it serves at Env.Caller's address: the only one at which
 	// the API server shows its certificate. One server at a time can.
 	Known bool
+	// Spare leaves out calls for what changes no image. It must be off where
+	// policies look at objects.
+	Spare bool
 }
 
 // Server is one pratique serve.
@@ -66,8 +63,9 @@ type Server struct {
 	// Started is how long it took from its start to readiness.
 	Started time.Duration
 
-	env  *Env
-	stop func() error
+	env   *Env
+	spare bool
+	stop  func() error
 }
 
 // Beside starts one more server, with the flags of the Env's own and more,
@@ -112,6 +110,7 @@ func (e *Env) serve(ctx context.Context, o ServerOptions) (*Server, error) {
 		Address: fmt.Sprintf("127.0.0.1:%d", ports[0]),
 		Health:  fmt.Sprintf("127.0.0.1:%d", ports[1]),
 		env:     e,
+		spare:   o.Spare,
 	}
 	if o.Known {
 		s.Address = e.Caller.Address
@@ -199,79 +198,70 @@ func (s *Server) Ready(ctx context.Context) bool {
 	return response.StatusCode == http.StatusOK
 }
 
-// governed selects the namespaces of a server. Pratique's own is left out, and
-// those without which no node works.
-func (e *Env) governed(s *Server) *metav1.LabelSelector {
-	if s.Name == mainName {
-		return &metav1.LabelSelector{MatchExpressions: []metav1.LabelSelectorRequirement{
-			{
-				Key: "kubernetes.io/metadata.name", Operator: metav1.LabelSelectorOpNotIn,
-				Values: []string{Namespace, "kube-system", "kube-node-lease"},
-			},
-			{Key: OtherServer, Operator: metav1.LabelSelectorOpDoesNotExist},
-		}}
-	}
-	return &metav1.LabelSelector{MatchLabels: map[string]string{OtherServer: s.Name}}
-}
-
-// rules are the catalog's own, in full for the server that governs the cluster.
-func (e *Env) rules(s *Server) (mutating, validating []admissionregistrationv1.RuleWithOperations, err error) {
+// configurations are the program's own, for the server's address. Those of a
+// server beside are narrowed to the namespaces that carry its label.
+func (e *Env) configurations(s *Server) (
+	*admissionregistrationv1.MutatingWebhookConfiguration, *admissionregistrationv1.ValidatingWebhookConfiguration, error,
+) {
 	catalog, err := webhook.LoadCatalog()
 	if err != nil {
 		return nil, nil, fmt.Errorf("reading the catalog: %w", err)
 	}
-	mutating, validating = catalog.MutatingRules(), catalog.Rules()
-	if s.Name == mainName {
-		return mutating, validating, nil
+	mutating, validating, err := catalog.Configurations(webhook.ConfigurationOptions{
+		Name: s.Name, Namespace: Namespace, URL: "https://" + s.Address, CABundle: s.Cert.CAPEM, Spare: s.spare,
+	})
+	if err != nil {
+		return nil, nil, err
 	}
-	// A selector of namespaces does not hold for what has none.
-	namespaced := admissionregistrationv1.NamespacedScope
-	for _, rules := range [][]admissionregistrationv1.RuleWithOperations{mutating, validating} {
-		for i := range rules {
-			rules[i].Scope = &namespaced
+	for i := range mutating.Webhooks {
+		hook := &mutating.Webhooks[i]
+		s.narrow(hook.NamespaceSelector, hook.Rules)
+	}
+	// ImageConfigs are in no namespace: one server checks them.
+	if s.Name != mainName {
+		validating.Webhooks = slices.DeleteFunc(validating.Webhooks, func(h admissionregistrationv1.ValidatingWebhook) bool {
+			return h.NamespaceSelector == nil
+		})
+	}
+	for i := range validating.Webhooks {
+		hook := &validating.Webhooks[i]
+		s.narrow(hook.NamespaceSelector, hook.Rules)
+		if hook.NamespaceSelector == nil {
+			hook.ObjectSelector = &metav1.LabelSelector{MatchExpressions: []metav1.LabelSelectorRequirement{
+				{Key: Unchecked, Operator: metav1.LabelSelectorOpDoesNotExist},
+			}}
 		}
 	}
 	return mutating, validating, nil
 }
 
+// narrow has a webhook asked about the server's own namespaces only.
+func (s *Server) narrow(selector *metav1.LabelSelector, rules []admissionregistrationv1.RuleWithOperations) {
+	switch {
+	case selector == nil:
+	case s.Name == mainName:
+		selector.MatchExpressions = append(selector.MatchExpressions,
+			metav1.LabelSelectorRequirement{Key: OtherServer, Operator: metav1.LabelSelectorOpDoesNotExist})
+	default:
+		*selector = metav1.LabelSelector{MatchLabels: map[string]string{OtherServer: s.Name}}
+		// A selector of namespaces does not hold for what has none.
+		for i := range rules {
+			rules[i].Scope = new(admissionregistrationv1.NamespacedScope)
+		}
+	}
+}
+
 // arm makes the server's webhook configurations.
 func (e *Env) arm(ctx context.Context, s *Server) error {
-	mutating, validating, err := e.rules(s)
+	mutating, validating, err := e.configurations(s)
 	if err != nil {
 		return err
 	}
-	none := admissionregistrationv1.SideEffectClassNone
-	equivalent := admissionregistrationv1.Equivalent
-	timeout := int32(webhookTimeout)
-	config := func(path string) admissionregistrationv1.WebhookClientConfig {
-		url := "https://" + s.Address + path
-		return admissionregistrationv1.WebhookClientConfig{URL: &url, CABundle: s.Cert.CAPEM}
-	}
-	// Validation refuses what mutation did not pin.
-	ignore, fail := admissionregistrationv1.Ignore, admissionregistrationv1.Fail
-	again := admissionregistrationv1.IfNeededReinvocationPolicy
-	_, err = e.Client.AdmissionregistrationV1().MutatingWebhookConfigurations().Create(ctx,
-		&admissionregistrationv1.MutatingWebhookConfiguration{
-			ObjectMeta: metav1.ObjectMeta{Name: s.Name},
-			Webhooks: []admissionregistrationv1.MutatingWebhook{{
-				Name: MutatingName, ClientConfig: config("/mutate"), Rules: mutating,
-				FailurePolicy: &ignore, MatchPolicy: &equivalent, NamespaceSelector: e.governed(s), SideEffects: &none,
-				TimeoutSeconds: &timeout, AdmissionReviewVersions: []string{"v1"}, ReinvocationPolicy: &again,
-			}},
-		}, metav1.CreateOptions{})
-	if err != nil {
+	hooks := e.Client.AdmissionregistrationV1()
+	if _, err := hooks.MutatingWebhookConfigurations().Create(ctx, mutating, metav1.CreateOptions{}); err != nil {
 		return fmt.Errorf("making the mutating webhook configuration: %w", err)
 	}
-	_, err = e.Client.AdmissionregistrationV1().ValidatingWebhookConfigurations().Create(ctx,
-		&admissionregistrationv1.ValidatingWebhookConfiguration{
-			ObjectMeta: metav1.ObjectMeta{Name: s.Name},
-			Webhooks: []admissionregistrationv1.ValidatingWebhook{{
-				Name: ValidatingName, ClientConfig: config("/validate"), Rules: validating,
-				FailurePolicy: &fail, MatchPolicy: &equivalent, NamespaceSelector: e.governed(s), SideEffects: &none,
-				TimeoutSeconds: &timeout, AdmissionReviewVersions: []string{"v1"},
-			}},
-		}, metav1.CreateOptions{})
-	if err != nil {
+	if _, err := hooks.ValidatingWebhookConfigurations().Create(ctx, validating, metav1.CreateOptions{}); err != nil {
 		return fmt.Errorf("making the validating webhook configuration: %w", err)
 	}
 	return e.awaitArmed(ctx, s)

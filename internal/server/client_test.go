@@ -158,7 +158,7 @@ func closed(t *testing.T, authorities string, names ...string) (o server.Options
 		answered.Add(1)
 		_, _ = io.WriteString(w, "answered")
 	})
-	o.Mutate = o.Validate
+	o.Mutate, o.ValidateImageConfig = o.Validate, o.Validate
 	o.ClientCAFile, o.ClientNames = filepath.Join(t.TempDir(), "ca.crt"), names
 	save(t, o.ClientCAFile, authorities)
 	return o, answered
@@ -213,7 +213,7 @@ func TestClientCertificate(t *testing.T) {
 		"intermediate": {issue(t, below, named(name)), answers{true, true}},
 	} {
 		for version, versionName := range map[uint16]string{tls.VersionTLS12: "TLS 1.2", tls.VersionTLS13: "TLS 1.3"} {
-			for _, path := range []string{"/mutate", "/validate"} {
+			for _, path := range []string{"/mutate", "/validate", "/validate-imageconfig"} {
 				client := test.client.client(t, version)
 				got := answers{post(t, client, anyone, path) == nil, post(t, client, only, path) == nil}
 				if got != test.want {
@@ -222,7 +222,7 @@ func TestClientCertificate(t *testing.T) {
 			}
 		}
 	}
-	if got, want := [2]int64{anyoneAnswered.Load(), onlyAnswered.Load()}, [2]int64{36, 16}; got != want {
+	if got, want := [2]int64{anyoneAnswered.Load(), onlyAnswered.Load()}, [2]int64{54, 24}; got != want {
 		t.Errorf("answered %d, want %d", got, want)
 	}
 	if got := log.count("ending a connection"); got != 0 {

@@ -58,8 +58,9 @@ type Options struct {
 	// that whoever routes to it learns of it first.
 	Drain time.Duration
 
-	Mutate, Validate http.Handler
-	Gatherer         prometheus.Gatherer
+	Mutate, Validate, ValidateImageConfig http.Handler
+
+	Gatherer prometheus.Gatherer
 	// Ready reports why reviews cannot be answered yet.
 	Ready func() error
 }
@@ -166,8 +167,11 @@ func (s *server) webhooks(serving context.Context) (webhook.Server, error) {
 		return nil, err
 	}
 	mux := http.NewServeMux()
-	mux.Handle("/mutate", s.clients.still(s.closing(serving.Err, s.options.Mutate)))
-	mux.Handle("/validate", s.clients.still(s.closing(serving.Err, s.options.Validate)))
+	for path, handler := range map[string]http.Handler{
+		"/mutate": s.options.Mutate, "/validate": s.options.Validate, "/validate-imageconfig": s.options.ValidateImageConfig,
+	} {
+		mux.Handle(path, s.clients.still(s.closing(serving.Err, handler)))
+	}
 	return webhook.NewServer(webhook.Options{
 		Host: host, Port: int(number), CertDir: s.options.CertDir, CertName: certFile, KeyName: keyFile,
 		TLSOpts: []func(*tls.Config){configure}, WebhookMux: mux,

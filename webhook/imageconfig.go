@@ -1,0 +1,152 @@
+// Copyright The Pratique Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package webhook
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"reflect"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/go-logr/logr"
+	admissionv1 "k8s.io/api/admission/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/pratique-dev/pratique/policy"
+)
+
+// ImageConfigs as the API server serves them (deploy/crds). This room does not
+// know their type, only who checks them.
+const (
+	imageConfigGroup    = "pratique.dev"
+	imageConfigVersion  = "v1alpha1"
+	imageConfigResource = "imageconfigs"
+)
+
+// maxConfigsInFlight is how many ImageConfigs are checked at once: admins write
+// them by hand or by a tool, and each may take maxReview of memory.
+const maxConfigsInFlight = 16
+
+// ImageConfigHandler answers AdmissionReviews of ImageConfigs: what is wrong with
+// one is an error for who writes it, and what may not be meant so is a warning.
+//
+// It is for people. Nothing hangs on it: an ImageConfig that comes in without it
+// is compiled like any other, and is not Ready then. So when it fails itself it
+// answers with an error, and leaves it to the failurePolicy, which is Ignore. All
+// its exported fields must be set.
+type ImageConfigHandler struct {
+	// Check says what is wrong with an ImageConfig in raw JSON, each problem with
+	// the path of its field, and what may not be meant so.
+	Check func(raw []byte) (problems, warnings []string)
+	Log   logr.Logger
+
+	once  sync.Once
+	slots chan struct{}
+}
+
+// ServeHTTP implements [http.Handler].
+func (h *ImageConfigHandler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	h.once.Do(func() { h.slots = make(chan struct{}, maxConfigsInFlight) })
+	due := time.Now().Add(budget(r))
+	if err := http.NewResponseController(w).SetWriteDeadline(due.Add(writeWithin)); err != nil {
+		refuse(h.Log, w, fmt.Errorf("bounding the time to write: %w", err))
+		return
+	}
+	select {
+	case h.slots <- struct{}{}:
+		defer func() { <-h.slots }()
+	default:
+		refuse(h.Log, w, &httpError{http.StatusServiceUnavailable, "too many reviews at once"})
+		return
+	}
+	asked, err := readInTime(w, r, due)
+	if err != nil {
+		refuse(h.Log, w, err)
+		return
+	}
+	response, err := h.guarded(asked)
+	if err != nil {
+		refuse(h.Log, w, err)
+		return
+	}
+	write(h.Log, w, response)
+	h.Log.Info("reviewed an ImageConfig", "requestID", asked.UID, "operation", asked.Operation, "name", asked.Name,
+		"allowed", response.Allowed, "warnings", len(response.Warnings))
+}
+
+// guarded turns a panic into an error: it says nothing about the ImageConfig.
+func (h *ImageConfigHandler) guarded(asked *request) (_ *admissionv1.AdmissionResponse, err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			h.Log.Error(errors.New("panic"), "checking an ImageConfig panicked", "requestID", asked.UID, "trace", policy.Panicked(p).Trace)
+			err = &httpError{http.StatusInternalServerError, "checking the ImageConfig failed unexpectedly"}
+		}
+	}()
+	return h.answer(asked)
+}
+
+func (h *ImageConfigHandler) answer(asked *request) (*admissionv1.AdmissionResponse, error) {
+	response := &admissionv1.AdmissionResponse{UID: types.UID(asked.UID), Allowed: true}
+	switch asked.Operation {
+	case admissionv1.Create, admissionv1.Update:
+	case admissionv1.Delete, admissionv1.Connect:
+		return response, nil
+	default:
+		return nil, &httpError{http.StatusBadRequest, "the review has no operation that is known"}
+	}
+	if absent(asked.Object) {
+		return nil, &httpError{http.StatusBadRequest, "the review has no object"}
+	}
+	problems, warnings := h.Check(asked.Object)
+	if asked.stays() {
+		// What is wrong was so before, and must not keep labels and finalizers from
+		// being changed.
+		problems, warnings = nil, append(problems, warnings...)
+	}
+	response.Warnings = bounded(allPrintable(warnings))
+	if len(problems) > 0 {
+		response.Allowed, response.Result = false, invalid(allPrintable(problems))
+	}
+	return response, nil
+}
+
+// stays reports whether an UPDATE leaves the spec as it is, or the object is
+// being deleted.
+func (r *request) stays() bool {
+	if r.Operation != admissionv1.Update {
+		return false
+	}
+	var before, after map[string]any
+	if json.Unmarshal(r.OldObject, &before) != nil || json.Unmarshal(r.Object, &after) != nil {
+		return false
+	}
+	return valueAt(before, "metadata", "deletionTimestamp") != nil || reflect.DeepEqual(before["spec"], after["spec"])
+}
+
+// invalid says all that is wrong at once, as the API server does for what its
+// schema refuses.
+func invalid(problems []string) *metav1.Status {
+	message := problems[0]
+	if len(problems) > 1 {
+		message = "\n" + strings.Join(problems, "\n")
+	}
+	return &metav1.Status{
+		Status: metav1.StatusFailure, Code: http.StatusUnprocessableEntity, Reason: metav1.StatusReasonInvalid,
+		Message: cut(message, maxDenial),
+	}
+}
+
+func allPrintable(texts []string) []string {
+	texts = slices.Clone(texts)
+	for i, text := range texts {
+		texts[i] = printable(text)
+	}
+	return texts
+}
