@@ -24,7 +24,7 @@ LDFLAGS := -s -w -X github.com/pratique-dev/pratique/internal/version.override=$
 # target that is named after it.
 MODULES := . e2e e2e/controlplane e2e/sigstore/servers
 # The packages in which goroutines share state.
-RACE := ./policy/... ./reference ./registry/... ./webhook/... ./internal/pullsecret ./internal/notice ./internal/server
+RACE := ./policy/... ./reference ./registry/... ./webhook/... ./internal/arming ./internal/certificate ./internal/pullsecret ./internal/notice ./internal/server
 # How long each fuzz test runs.
 FUZZTIME ?= 30s
 # What make bench hands to the bench; see go run ./bench -h.
@@ -62,11 +62,13 @@ distribution: ## Build the registry for tests
 
 .PHONY: generate
 generate: $(BIN)/controller-gen ## Generate deep copies, CRDs and roles
-	rm -f deploy/crds/*.yaml deploy/rbac/role.yaml
+	rm -f deploy/crds/*.yaml deploy/rbac/role.yaml deploy/rbac/webhooks-role.yaml
 	$(CONTROLLER_GEN) object:headerFile=hack/header.go.txt paths=./api/...
 	$(CONTROLLER_GEN) crd:headerFile=hack/header.yaml.txt paths=./api/... output:crd:dir=deploy/crds
 	$(CONTROLLER_GEN) rbac:roleName=pratique,fileName=role.yaml,headerFile=hack/header.yaml.txt \
 	  paths=./policy/source paths=./internal/election paths=./internal/notice output:rbac:dir=deploy/rbac
+	$(CONTROLLER_GEN) rbac:roleName=pratique-webhooks,fileName=webhooks-role.yaml,headerFile=hack/header.yaml.txt \
+	  paths=./internal/arming paths=./internal/certificate output:rbac:dir=deploy/rbac
 
 .PHONY: clean
 clean: ## Remove what was built

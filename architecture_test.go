@@ -45,6 +45,8 @@ var mayImport = map[string][]string{
 	"internal/metrics":                 {"policy", "policy/cache", "reference"},
 	"internal/pullsecret":              {},
 	"internal/keyservice":              {"policy/refresh"},
+	"internal/arming":                  {},
+	"internal/certificate":             {},
 	"internal/notice":                  {},
 	"registry/registrytest":            {},
 	// For tests and bench; it may know nothing of what judges its signatures.
@@ -58,14 +60,14 @@ var programs = []string{"cmd/", "bench"}
 // may import them: registry asks registries, registry/cloud the cloud's token
 // services, internal/keyservice key services, policy/trust repositories of trust
 // roots through a transport that it is given, the webhook and the server are
-// asked, the rest talks to the API server through its client.
+// asked, internal/arming asks it whether it answers, the rest talks to the API server through its client.
 var dials = map[string][]string{
-	"net":                {"internal/keyservice", "internal/server", "registry"},
-	"net/http":           {"internal/keyservice", "internal/server", "policy/source", "policy/trust", "registry", "webhook"},
+	"net":                {"internal/arming", "internal/certificate", "internal/keyservice", "internal/server", "registry"},
+	"net/http":           {"internal/arming", "internal/keyservice", "internal/server", "policy/source", "policy/trust", "registry", "webhook"},
 	"k8s.io/client-go":   {"internal/election", "internal/notice", "internal/server", "policy/source"},
-	"k8s.io/api/core/v1": {"internal/notice", "internal/pullsecret", "policy/source"},
+	"k8s.io/api/core/v1": {"internal/arming", "internal/certificate", "internal/notice", "internal/pullsecret", "policy/source"},
 	"sigs.k8s.io/controller-runtime": {
-		"internal/pullsecret", "internal/server", "policy/source",
+		"internal/arming", "internal/certificate", "internal/pullsecret", "internal/server", "policy/source",
 	},
 	"github.com/google/go-containerregistry/pkg/v1/remote": {"registry"},
 	// The clouds' helpers dial by themselves.

@@ -34,6 +34,7 @@ import (
 type serveFlags struct {
 	registryFlags
 	policyFlags
+	webhookFlags
 
 	listen server.Options
 
@@ -72,6 +73,7 @@ With --containers-policy the policy.json in that file is asked besides.`,
 	flags := c.Flags()
 	f.registryFlags.register(flags)
 	f.policyFlags.register(flags)
+	f.webhookFlags.register(flags)
 	flags.StringVar(&f.config, "config", "", "YAML `file` of flags (by their names) and of rows for the catalog; the command line wins")
 	flags.StringVar(&f.policies, "policies", "", "`folder` (or file) of ImageConfigs, Secrets, ConfigMaps, Namespaces and ServiceAccounts, instead of a cluster")
 	flags.StringVar(&f.listen.BindAddress, "bind-address", ":9443", "`address` of the webhook")
@@ -98,7 +100,7 @@ func (f *serveFlags) check(c *cobra.Command) error {
 	case f.staleTags < 0:
 		return fmt.Errorf("reading --stale-tags: %s is negative", f.staleTags)
 	}
-	return errors.Join(f.checkClients(c), f.checkInject(), f.policyFlags.check(c))
+	return errors.Join(f.checkClients(c), f.checkInject(), f.checkWebhooks(c), f.policyFlags.check(c))
 }
 
 // checkInject refuses what is no list of namespaces.
@@ -152,6 +154,7 @@ func (f *serveFlags) run(ctx context.Context) error {
 		cache: cache.Options{StaleFor: cmp.Or(f.staleTags, -1)}, pathsFlag: "--policies", writes: true, injectInto: f.injectNamespaces,
 		trustedRoot: f.trustedRoot, containers: containersSettings{policy: f.containersPolicy, registries: f.registriesD},
 	}
+	settings.hooks = f.hookSettings(catalog)
 	if f.policies != "" {
 		settings.paths = []string{f.policies}
 	}
@@ -202,6 +205,10 @@ func (f *serveFlags) serve(ctx context.Context, handler *webhook.Handler, parts 
 	listen.Mutate, listen.Validate = handler.Mutate(), handler.Validate()
 	listen.ValidateImageConfig = &webhook.ImageConfigHandler{Check: checkImageConfig, Log: handler.Log}
 	listen.Gatherer, listen.Ready = gatherer, parts.rules.ready
+	listen.Certificate = parts.rules.certificate
+	if f.listen.CertDir != "" {
+		parts.metrics.Certificates(f.certDirEnds)
+	}
 	if os.Getenv("KUBERNETES_SERVICE_HOST") != "" {
 		listen.Drain = drainFor
 	}

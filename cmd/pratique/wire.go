@@ -5,6 +5,7 @@ package main
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"net/url"
@@ -50,6 +51,8 @@ type rules struct {
 	run func(ctx context.Context) error
 	// ready reports why there are none yet.
 	ready func() error
+	// certificate is what is served with; nil if that is in a folder.
+	certificate func(*tls.ClientHelloInfo) (*tls.Certificate, error)
 	// refused gets what the API server does not let us read. A server goes on
 	// asking, a command need not.
 	refused <-chan error
@@ -103,6 +106,9 @@ type settings struct {
 	alone      bool
 	// injectInto names the namespaces whose Pods may be given pull secrets.
 	injectInto []string
+	// hooks says how the API server is made to ask; nil if it is not.
+	hooks   *hookSettings
+	metrics *metrics.Metrics // set by wire
 	// writes says that this process stands for election, and writes statuses
 	// once it is elected.
 	writes bool
@@ -164,6 +170,7 @@ func wire(ctx context.Context, s settings, registerer prometheus.Registerer) (*p
 		return nil, err
 	}
 	fetched.into(ctx, &compiler)
+	s.metrics = p.metrics
 	p.close = fetched.close
 	var clouds *cloud.Keychain
 	if s.clouds {
@@ -232,6 +239,10 @@ func clusterRules(ctx context.Context, config *rest.Config, compiler source.Comp
 			return rules{}, err
 		}
 	}
+	hooks, err := newHooks(config, cluster, leads, s)
+	if err != nil {
+		return rules{}, err
+	}
 	run := func(ctx context.Context) error {
 		// The process must not end before the lease is given back.
 		group, ctx := errgroup.WithContext(ctx)
@@ -243,10 +254,11 @@ func clusterRules(ctx context.Context, config *rest.Config, compiler source.Comp
 		if copier != nil {
 			group.Go(func() error { return copier.Run(ctx) })
 		}
+		hooks.start(ctx, group)
 		return group.Wait()
 	}
 	return rules{
-		Surroundings: cluster, run: run, ready: cluster.Ready, refused: refused,
+		Surroundings: cluster, run: run, ready: hooks.ready(cluster.Ready), certificate: hooks.certificate(), refused: refused,
 		again: cluster.Again, pending: cluster.Pending,
 	}, nil
 }
@@ -287,6 +299,15 @@ const (
 // clusterConfig finds the cluster as kubectl does: KUBECONFIG, the user's own
 // configuration, or the ServiceAccount of the Pod.
 func clusterConfig(pathsFlag string) (*rest.Config, error) {
+	config, err := findCluster()
+	if err != nil {
+		return nil, fmt.Errorf("finding the cluster: %w\nhint: %s takes the rules from files instead", err, pathsFlag)
+	}
+	return config, nil
+}
+
+// findCluster is clusterConfig for who needs the cluster itself.
+func findCluster() (*rest.Config, error) {
 	config, err := clientcmd.NewNonInteractiveDeferredLoadingClientConfig(
 		clientcmd.NewDefaultClientConfigLoadingRules(), nil).ClientConfig()
 	if err == nil {
@@ -296,7 +317,7 @@ func clusterConfig(pathsFlag string) (*rest.Config, error) {
 	if clientcmd.IsEmptyConfig(err) {
 		err = noCluster()
 	}
-	return nil, fmt.Errorf("finding the cluster: %w\nhint: %s takes the rules from files instead", err, pathsFlag)
+	return nil, err
 }
 
 // noCluster says why nothing leads to a cluster.

@@ -48,6 +48,9 @@ type Options struct {
 	HealthAddress  string // of /healthz and /readyz; 0 for none
 	// CertDir holds tls.crt and tls.key; empty means a self-signed certificate.
 	CertDir string
+	// Certificate is asked for the certificate at each handshake, instead of
+	// CertDir; nil for nobody.
+	Certificate func(*tls.ClientHelloInfo) (*tls.Certificate, error)
 	// ClientCAFile holds the authorities, in PEM form, one of which must have
 	// signed the certificate that the API server shows; empty means that none is
 	// asked for. ClientNames are those, one of which must be the certificate's
@@ -158,9 +161,12 @@ func (s *server) webhooks(serving context.Context) (webhook.Server, error) {
 	if s.clients, err = newClients(s.options); err != nil {
 		return nil, err
 	}
-	if s.options.CertDir == "" {
+	switch {
+	case s.options.Certificate != nil:
+		configure = certified(configure, s.options.Certificate)
+	case s.options.CertDir == "":
 		configure, err = selfSigned(configure)
-	} else {
+	default:
 		err = checkPair(s.options.CertDir)
 	}
 	if err != nil {
@@ -172,6 +178,9 @@ func (s *server) webhooks(serving context.Context) (webhook.Server, error) {
 	} {
 		mux.Handle(path, s.clients.still(s.closing(serving.Err, handler)))
 	}
+	// Whoever is about to have the API server ask, asks here first: on the port and
+	// the way that it takes.
+	mux.Handle("GET /readyz", s.clients.still(http.HandlerFunc(s.answers)))
 	return webhook.NewServer(webhook.Options{
 		Host: host, Port: int(number), CertDir: s.options.CertDir, CertName: certFile, KeyName: keyFile,
 		TLSOpts: []func(*tls.Config){configure}, WebhookMux: mux,
@@ -199,10 +208,15 @@ func selfSigned(configure func(*tls.Config)) (func(*tls.Config), error) {
 	if err != nil {
 		return nil, fmt.Errorf("making a certificate: %w", err)
 	}
+	return certified(configure, func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return &pair, nil }), nil
+}
+
+// certified serves what certificate returns.
+func certified(configure func(*tls.Config), certificate func(*tls.ClientHelloInfo) (*tls.Certificate, error)) func(*tls.Config) {
 	return func(c *tls.Config) {
 		configure(c)
-		c.GetCertificate = func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return &pair, nil }
-	}, nil
+		c.GetCertificate = certificate
+	}
 }
 
 // closing lets requests in flight finish when the server ends: it makes their
@@ -235,6 +249,16 @@ func (s *server) readyz(w http.ResponseWriter, r *http.Request) {
 	}
 	if err != nil {
 		http.Error(w, err.Error(), http.StatusServiceUnavailable)
+		return
+	}
+	fmt.Fprintln(w, "ok")
+}
+
+// answers says on the webhook's own port whether reviews would be answered, and
+// not why they would not: whoever reaches it is told no more.
+func (s *server) answers(w http.ResponseWriter, _ *http.Request) {
+	if s.draining.Load() || s.options.Ready() != nil {
+		http.Error(w, "not ready", http.StatusServiceUnavailable)
 		return
 	}
 	fmt.Fprintln(w, "ok")

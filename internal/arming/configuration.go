@@ -1,0 +1,251 @@
+// Copyright The Pratique Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package arming
+
+import (
+	"bytes"
+	"context"
+	"encoding/base64"
+	"fmt"
+	"slices"
+
+	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+)
+
+const (
+	kindMutating   = "MutatingWebhookConfiguration"
+	kindValidating = "ValidatingWebhookConfiguration"
+	// sleeping is the condition under which nobody is asked.
+	sleeping = "waiting-for-authorities"
+)
+
+// pair is both configurations, first the mutating one; nil is one that is not
+// there. They are objects without types because what is compared is what the API
+// server stores: fields that this version does not know would be lost otherwise,
+// and with them a way around the webhook.
+type pair [2]*unstructured.Unstructured
+
+func newObject(kind, name string) *unstructured.Unstructured {
+	o := &unstructured.Unstructured{}
+	o.SetGroupVersionKind(admissionregistrationv1.SchemeGroupVersion.WithKind(kind))
+	o.SetName(name)
+	return o
+}
+
+// read reads both.
+func read(ctx context.Context, c client.Reader, name string) (pair, error) {
+	var p pair
+	for i, kind := range []string{kindMutating, kindValidating} {
+		o := newObject(kind, name)
+		err := c.Get(ctx, client.ObjectKey{Name: name}, o)
+		if apierrors.IsNotFound(err) {
+			continue
+		}
+		if err != nil {
+			return p, fmt.Errorf("reading %s %q: %w", kind, name, err)
+		}
+		p[i] = o
+	}
+	return p, nil
+}
+
+// newPair makes both of what the API server's types hold, with what it writes
+// itself where they hold nothing.
+func newPair(m *admissionregistrationv1.MutatingWebhookConfiguration, v *admissionregistrationv1.ValidatingWebhookConfiguration) (pair, error) {
+	var p pair
+	for i, typed := range []client.Object{m, v} {
+		content, err := runtime.DefaultUnstructuredConverter.ToUnstructured(typed)
+		if err != nil {
+			return p, fmt.Errorf("encoding a webhook configuration: %w", err)
+		}
+		o := newObject([]string{kindMutating, kindValidating}[i], typed.GetName())
+		for _, field := range []string{"labels", "annotations"} {
+			if value, ok, _ := unstructured.NestedMap(content, "metadata", field); ok {
+				_ = unstructured.SetNestedMap(o.Object, value, "metadata", field)
+			}
+		}
+		webhooks, _ := content["webhooks"].([]any)
+		for _, w := range webhooks {
+			complete(w.(map[string]any), i == 0)
+		}
+		o.Object["webhooks"] = webhooks
+		p[i] = o
+	}
+	return p, nil
+}
+
+// complete writes the defaults of the API server's, from
+// https://pkg.go.dev/k8s.io/api/admissionregistration/v1, so that a field that is
+// not mentioned is not anybody's to set.
+func complete(w map[string]any, mutating bool) {
+	defaults := map[string]any{
+		"failurePolicy": "Fail", "matchPolicy": "Equivalent", "timeoutSeconds": int64(10),
+		"namespaceSelector": map[string]any{}, "objectSelector": map[string]any{},
+	}
+	if mutating {
+		defaults["reinvocationPolicy"] = "Never"
+	}
+	fill(w, defaults)
+	if service, ok, _ := unstructured.NestedFieldNoCopy(w, "clientConfig", "service"); ok {
+		fill(service, map[string]any{"port": int64(443)})
+	}
+	rules, _ := w["rules"].([]any)
+	for _, rule := range rules {
+		fill(rule, map[string]any{"scope": "*"})
+	}
+}
+
+func fill(object any, defaults map[string]any) {
+	fields, ok := object.(map[string]any)
+	if !ok {
+		return
+	}
+	for name, value := range defaults {
+		if _, there := fields[name]; !there {
+			fields[name] = value
+		}
+	}
+}
+
+// webhooks are those of one configuration.
+func webhooks(o *unstructured.Unstructured) []map[string]any {
+	if o == nil {
+		return nil
+	}
+	list, _ := o.Object["webhooks"].([]any)
+	var all []map[string]any
+	for _, w := range list {
+		if fields, ok := w.(map[string]any); ok {
+			all = append(all, fields)
+		}
+	}
+	return all
+}
+
+// clientConfig is where a webhook leads. It is never nil.
+func clientConfig(w map[string]any) map[string]any {
+	config, ok := w["clientConfig"].(map[string]any)
+	if !ok {
+		return map[string]any{}
+	}
+	return config
+}
+
+// caBundle are the authorities of a webhook.
+func caBundle(w map[string]any) []byte {
+	text, _ := clientConfig(w)["caBundle"].(string)
+	bundle, err := base64.StdEncoding.DecodeString(text)
+	if err != nil {
+		return nil
+	}
+	return bundle
+}
+
+// state says what the API server does with both.
+func (p pair) state() outcome {
+	for _, o := range p {
+		if o == nil || len(webhooks(o)) == 0 {
+			return unarmed
+		}
+		if slices.ContainsFunc(webhooks(o), isAsleep) {
+			return asleep
+		}
+	}
+	return armed
+}
+
+// leadsElsewhere reports whether these have the API server ask where those do
+// not, or go by other authorities, or ask at all where it does not.
+func (p pair) leadsElsewhere(those pair) bool {
+	if p.state() == asleep {
+		return false // they lead nowhere
+	}
+	if those.state() != armed {
+		return true
+	}
+	for i := range p {
+		known := map[string]map[string]any{}
+		for _, w := range webhooks(those[i]) {
+			name, _ := w["name"].(string)
+			known[name] = clientConfig(w)
+		}
+		for _, w := range webhooks(p[i]) {
+			name, _ := w["name"].(string)
+			if there, ok := known[name]; !ok || !equal(clientConfig(w), there) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// own says whose end is theirs.
+func (p pair) own(references []metav1.OwnerReference) {
+	for _, o := range p {
+		o.SetOwnerReferences(references)
+	}
+}
+
+// leaveBundles makes the authorities those that are there: they are somebody
+// else's to write. It returns them if all webhooks have the same.
+func (p pair) leaveBundles(there pair) (bundle []byte) {
+	same, first := true, true
+	for i := range p {
+		known := bundles(there[i])
+		for _, w := range webhooks(p[i]) {
+			name, _ := w["name"].(string)
+			setBundle(w, known[name])
+			if first {
+				bundle, first = known[name], false
+			}
+			same = same && bytes.Equal(known[name], bundle)
+		}
+	}
+	if !same {
+		return nil
+	}
+	return bundle
+}
+
+// bundles are the authorities of each webhook, by its name.
+func bundles(o *unstructured.Unstructured) map[string][]byte {
+	all := map[string][]byte{}
+	for _, w := range webhooks(o) {
+		name, _ := w["name"].(string)
+		all[name] = caBundle(w)
+	}
+	return all
+}
+
+// setBundle makes the authorities of a webhook these, or none.
+func setBundle(w map[string]any, bundle []byte) {
+	delete(clientConfig(w), "caBundle")
+	if len(bundle) > 0 {
+		clientConfig(w)["caBundle"] = base64.StdEncoding.EncodeToString(bundle)
+	}
+}
+
+// sleep has nobody asked.
+func (p pair) sleep() {
+	for _, o := range p {
+		for _, w := range webhooks(o) {
+			w["matchConditions"] = []any{map[string]any{"name": sleeping, "expression": "false"}}
+		}
+	}
+}
+
+func isAsleep(w map[string]any) bool {
+	conditions, _ := w["matchConditions"].([]any)
+	for _, c := range conditions {
+		if fields, ok := c.(map[string]any); ok && fields["name"] == sleeping {
+			return true
+		}
+	}
+	return false
+}
