@@ -22,7 +22,7 @@ LDFLAGS := -s -w -X github.com/pratique-dev/pratique/internal/version.override=$
 
 # Modules of this repository that are linted and vetted; each is tested by the
 # target that is named after it.
-MODULES := . e2e e2e/controlplane e2e/sigstore/servers
+MODULES := . e2e e2e/controlplane e2e/sigstore/servers hack/promcheck
 # The packages in which goroutines share state.
 RACE := ./policy/... ./reference ./registry/... ./webhook/... ./internal/arming ./internal/certificate ./internal/pullsecret ./internal/notice ./internal/server
 # How long each fuzz test runs.
@@ -104,11 +104,15 @@ verify-vulns: $(BIN)/govulncheck ## Does the program call what is known to be vu
 ##@ Testing
 
 .PHONY: test
-test: test-unit test-race test-e2e ## Run all tests
+test: test-unit test-promcheck test-race test-e2e ## Run all tests
 
 .PHONY: test-unit
 test-unit: ## Unit tests
 	$(GO) test ./...
+
+.PHONY: test-promcheck
+test-promcheck: ## Alerts and dashboard, by Prometheus' own library
+	cd hack/promcheck && $(GO) test ./...
 
 .PHONY: test-race
 test-race: ## Unit tests under the race detector, where goroutines share state

@@ -429,7 +429,7 @@ func TestLookasideIsObserved(t *testing.T) {
 	seen := map[string]int{}
 	client := newClientWith(t, registry.Options{
 		AllowCIDRs: []netip.Prefix{loopback}, Insecure: []string{r.Host()},
-		Observe: func(host string, status int) {
+		Observe: func(host string, status int, _ time.Duration) {
 			mu.Lock()
 			defer mu.Unlock()
 			if host == l.Host() {

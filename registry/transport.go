@@ -43,8 +43,9 @@ type Options struct {
 	// LocalLookaside says that lookasides may be folders here (file://), which a
 	// policy must not have a server read.
 	LocalLookaside bool
-	// Observe is called once for each request sent, if set.
-	Observe func(host string, status int)
+	// Observe is called once for each request sent, if set, with how long it was
+	// until the header of the answer was there, or none was to come (status 0).
+	Observe func(host string, status int, took time.Duration)
 
 	// resolver looks names up; nil means as the system does.
 	resolver *net.Resolver

@@ -18,6 +18,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/pratique-dev/pratique/policy"
 	"github.com/pratique-dev/pratique/registry"
@@ -288,10 +289,13 @@ func TestObserve(t *testing.T) {
 	seen := map[string]int{}
 	client := newClientWith(t, registry.Options{
 		AllowCIDRs: []netip.Prefix{loopback}, Insecure: []string{r.Host()},
-		Observe: func(host string, status int) {
+		Observe: func(host string, status int, took time.Duration) {
 			mu.Lock()
 			defer mu.Unlock()
 			seen[fmt.Sprintf("%s %d", host, status)]++
+			if took <= 0 {
+				t.Errorf("a request took %s", took)
+			}
 		},
 	})
 	if _, err := client.Resolve(t.Context(), askedImage(t, image)); err != nil {

@@ -55,7 +55,7 @@ type ways struct {
 	dialer   *net.Dialer
 	proxies  *proxies
 	insecure []string
-	observe  func(host string, status int)
+	observe  func(host string, status int, took time.Duration)
 }
 
 func newWays(o Options) (*ways, error) {
@@ -179,13 +179,14 @@ func (c carrier) RoundTrip(request *http.Request) (*http.Response, error) {
 	if err != nil {
 		return nil, err
 	}
+	began := time.Now()
 	response, err := via.RoundTrip(request)
 	if common.observe != nil {
 		status := 0
 		if response != nil {
 			status = response.StatusCode
 		}
-		common.observe(request.URL.Host, status)
+		common.observe(request.URL.Host, status, time.Since(began))
 	}
 	return response, err
 }

@@ -53,8 +53,12 @@ type References interface {
 
 // Recorder counts what happens. Its labels come from fixed lists.
 type Recorder interface {
-	Reviewed(pass string, allowed bool, elapsed time.Duration)
+	// Reviewed is told of each answer: how long it took to read what it is an
+	// answer to, and how long all of it took.
+	Reviewed(pass string, allowed bool, reading, whole time.Duration)
 	Found(finding policy.Finding)
+	// Refused is told of each request that got an HTTP error in place of an answer.
+	Refused(pass string, status int)
 }
 
 // Handler answers AdmissionReviews. All its exported fields must be set.
@@ -90,27 +94,28 @@ func (h *Handler) serve(pass string, answer answer) http.Handler {
 		began := time.Now()
 		due := began.Add(budget(r))
 		if err := http.NewResponseController(w).SetWriteDeadline(due.Add(writeWithin)); err != nil {
-			h.refuse(w, fmt.Errorf("bounding the time to write: %w", err))
+			h.refuse(pass, w, fmt.Errorf("bounding the time to write: %w", err))
 			return
 		}
 		select {
 		case h.slots <- struct{}{}:
 			defer func() { <-h.slots }()
 		default:
-			h.refuse(w, &httpError{http.StatusServiceUnavailable, "too many reviews at once"})
+			h.refuse(pass, w, &httpError{http.StatusServiceUnavailable, "too many reviews at once"})
 			return
 		}
 		asked, err := readInTime(w, r, due)
 		if err != nil {
-			h.refuse(w, err)
+			h.refuse(pass, w, err)
 			return
 		}
+		reading := time.Since(began)
 		// It ends too if the API server goes away.
 		ctx, cancel := context.WithDeadline(r.Context(), due)
 		defer cancel()
 		given := h.guarded(ctx, asked, pass, answer)
 		h.write(w, asked, given)
-		h.record(pass, asked, given, time.Since(began))
+		h.record(asked, given, reading, time.Since(began))
 	})
 }
 
@@ -125,16 +130,23 @@ func (h *Handler) guarded(ctx context.Context, asked *request, pass string, answ
 	return answer(ctx, asked)
 }
 
-func (h *Handler) refuse(w http.ResponseWriter, err error) { refuse(h.Log, w, err) }
+// InFlight is how many reviews are being answered now.
+func (h *Handler) InFlight() int { return len(h.slots) }
 
-// refuse answers what is no review that can be answered.
-func refuse(log logr.Logger, w http.ResponseWriter, err error) {
+func (h *Handler) refuse(pass string, w http.ResponseWriter, err error) {
+	h.Recorder.Refused(pass, refuse(h.Log, w, err))
+}
+
+// refuse answers what is no review that can be answered, with the status that it
+// returns.
+func refuse(log logr.Logger, w http.ResponseWriter, err error) (status int) {
 	refusal, ok := errors.AsType[*httpError](err)
 	if !ok {
 		refusal = &httpError{http.StatusInternalServerError, "the request could not be read"}
 	}
 	log.Info("not a review", "status", refusal.status, "reason", refusal.message)
 	http.Error(w, refusal.message, refusal.status)
+	return refusal.status
 }
 
 func (h *Handler) write(w http.ResponseWriter, asked *request, given *response) {
@@ -163,8 +175,8 @@ func write(log logr.Logger, w http.ResponseWriter, response *admissionv1.Admissi
 	}
 }
 
-func (h *Handler) record(pass string, asked *request, given *response, elapsed time.Duration) {
-	h.Recorder.Reviewed(pass, given.allowed(), elapsed)
+func (h *Handler) record(asked *request, given *response, reading, whole time.Duration) {
+	h.Recorder.Reviewed(given.pass, given.allowed(), reading, whole)
 	for _, line := range given.lines {
 		h.Recorder.Found(line.finding)
 		if trace := line.finding.Verdict.Trace; trace != "" {
@@ -172,10 +184,10 @@ func (h *Handler) record(pass string, asked *request, given *response, elapsed t
 		}
 	}
 	about := []any{
-		"pass", pass, "requestID", asked.UID, "operation", asked.Operation, "kind", asked.Kind.Kind,
-		"namespace", asked.Namespace, "name", asked.Name, "images", given.images, "duration", elapsed.String(),
+		"pass", given.pass, "requestID", asked.UID, "operation", asked.Operation, "kind", asked.Kind.Kind,
+		"namespace", asked.Namespace, "name", asked.Name, "images", given.images, "duration", whole.String(),
 	}
-	if pass == passMutate {
+	if given.pass == passMutate {
 		about = append(about, "pinned", given.pinned, "rewritten", given.rewritten, "injected", given.injected, "unresolved", given.unresolved)
 	} else {
 		about = append(about, "allowed", given.allowed(), "verdict", given.outcome())

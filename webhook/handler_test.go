@@ -459,3 +459,16 @@ func TestZeroServerEnforces(t *testing.T) {
 		}
 	}
 }
+
+// TestRefusedAreCounted: also what gets no answer is seen.
+func TestRefusedAreCounted(t *testing.T) {
+	t.Parallel()
+	s := newStack(t, setting{})
+	exchange(t, http.MethodGet, s.url+"/mutate", "", "")
+	exchange(t, http.MethodPost, s.url+"/validate", "", "[")
+	s.rec.mu.Lock()
+	defer s.rec.mu.Unlock()
+	if got := fmt.Sprint(s.rec.refused, s.rec.reviewed); got != "[mutate 405 validate 400] []" {
+		t.Errorf("counted %s", got)
+	}
+}

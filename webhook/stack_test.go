@@ -62,13 +62,23 @@ type stack struct {
 type recorder struct {
 	mu       sync.Mutex
 	reviewed []string
+	refused  []string
 	found    []policy.Finding
 }
 
-func (r *recorder) Reviewed(pass string, allowed bool, _ time.Duration) {
+func (r *recorder) Reviewed(pass string, allowed bool, reading, whole time.Duration) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.reviewed = append(r.reviewed, fmt.Sprintf("%s %t", pass, allowed))
+	if reading <= 0 || whole < reading {
+		r.reviewed = append(r.reviewed, fmt.Sprintf("%s of reading in %s", reading, whole))
+	}
+}
+
+func (r *recorder) Refused(pass string, status int) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.refused = append(r.refused, fmt.Sprintf("%s %d", pass, status))
 }
 
 func (r *recorder) Found(f policy.Finding) {

@@ -8,8 +8,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	stdlog "log"
-	"log/slog"
 	"os"
 	"slices"
 	"time"
@@ -19,7 +17,6 @@ import (
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/spf13/cobra"
 	"golang.org/x/sync/errgroup"
-	ctrl "sigs.k8s.io/controller-runtime"
 
 	"github.com/pratique-dev/pratique/internal/server"
 	"github.com/pratique-dev/pratique/internal/version"
@@ -84,6 +81,8 @@ With --containers-policy the policy.json in that file is asked besides.`,
 		"`names`, one of which must be the client certificate's common name or among its DNS names; needs --client-ca-file")
 	flags.StringVar(&f.listen.MetricsAddress, "metrics-address", ":8080", "`address` of /metrics; 0 for none")
 	flags.StringVar(&f.listen.HealthAddress, "health-address", ":8081", "`address` of /healthz and /readyz; 0 for none")
+	flags.StringVar(&f.listen.PprofAddress, "pprof-address", "0",
+		"`address` of /debug/pprof/ for go tool pprof, such as 127.0.0.1:6060; it answers whoever reaches it; 0 for none")
 	flags.StringSliceVar(&f.injectNamespaces, "inject-namespaces", nil,
 		"`namespaces` where ImageConfigs with inject may give Pods a pull secret, or * for all; needs the right to write Secrets there (deploy/rbac/inject.yaml)")
 	flags.DurationVar(&f.staleTags, "stale-tags", cache.DefaultStaleFor,
@@ -133,8 +132,7 @@ func (f *serveFlags) checkClients(c *cobra.Command) error {
 }
 
 func (f *serveFlags) run(ctx context.Context) error {
-	log := logr.FromSlogHandler(slog.NewJSONHandler(os.Stderr, nil))
-	ctrl.SetLogger(log)
+	log := logToJSON(os.Stderr)
 	ctx = logr.NewContext(ctx, log)
 	catalog, err := webhook.LoadCatalog(f.catalog...)
 	if err != nil {
@@ -146,9 +144,7 @@ func (f *serveFlags) run(ctx context.Context) error {
 	}
 	registerer := prometheus.NewRegistry()
 	registerer.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
-	// The webhook's server has no logger but the standard one.
-	stdlog.SetFlags(0)
-	stdlog.SetOutput(server.NewErrorLog(log, registerer))
+	countHandshakes(log, registerer)
 	settings := settings{
 		registry: registryOptions, server: f.policyFlags.server, namespace: f.namespace, crossplane: f.crossplaneNamespace, policyController: f.ofPolicyController(), clouds: f.clouds,
 		cache: cache.Options{StaleFor: cmp.Or(f.staleTags, -1)}, pathsFlag: "--policies", writes: true, injectInto: f.injectNamespaces,
@@ -205,6 +201,7 @@ func (f *serveFlags) serve(ctx context.Context, handler *webhook.Handler, parts 
 	listen.Mutate, listen.Validate = handler.Mutate(), handler.Validate()
 	listen.ValidateImageConfig = &webhook.ImageConfigHandler{Check: checkImageConfig, Log: handler.Log}
 	listen.Gatherer, listen.Ready = gatherer, parts.rules.ready
+	parts.report(handler.InFlight)
 	listen.Certificate = parts.rules.certificate
 	if f.listen.CertDir != "" {
 		parts.metrics.Certificates(f.certDirEnds)

@@ -60,6 +60,8 @@ type rules struct {
 	// being fetched.
 	again   func()
 	pending func() []string
+	// compiled lists the rules, but for those of a policy.json.
+	compiled func() []source.Compiled
 	// imageConfigs is how many the files held when they were first read.
 	imageConfigs int
 }
@@ -149,7 +151,7 @@ func wire(ctx context.Context, s settings, registerer prometheus.Registerer) (*p
 		return nil, err
 	}
 	s.cache.Observe = p.metrics.CacheEvent
-	cached, err := cache.New(policy.Direct{}, client, client, s.cache)
+	cached, err := cache.New(p.metrics.Engine(policy.Direct{}), p.metrics.Resolver(client), client, s.cache)
 	if err != nil {
 		return nil, err
 	}
@@ -200,7 +202,7 @@ func fileRules(compiler source.Compiler, s settings) (rules, error) {
 	}
 	return rules{
 		Surroundings: files, run: files.Watch, ready: func() error { return nil }, imageConfigs: len(files.Compiled()),
-		again: files.Again, pending: files.Pending,
+		again: files.Again, pending: files.Pending, compiled: files.Compiled,
 	}, nil
 }
 
@@ -259,7 +261,7 @@ func clusterRules(ctx context.Context, config *rest.Config, compiler source.Comp
 	}
 	return rules{
 		Surroundings: cluster, run: run, ready: hooks.ready(cluster.Ready), certificate: hooks.certificate(), refused: refused,
-		again: cluster.Again, pending: cluster.Pending,
+		again: cluster.Again, pending: cluster.Pending, compiled: cluster.Compiled,
 	}, nil
 }
 

@@ -22,29 +22,46 @@ const otherHost = "other"
 
 // Metrics counts. Make it with [New].
 type Metrics struct {
-	reviews    *prometheus.CounterVec
-	duration   *prometheus.HistogramVec
+	passes     map[string]pass // read only
+	refused    *prometheus.CounterVec
 	verdicts   *prometheus.CounterVec
 	cache      *prometheus.CounterVec
 	registry   *prometheus.CounterVec
+	latency    *prometheus.HistogramVec
+	stages     map[string]prometheus.Observer // read only
 	knowsHost  func(string) bool
 	registerer prometheus.Registerer
 }
+
+// pass is what counts one pass of admission. It is looked up once for all: a
+// review that is answered from the cache is done in a tenth of a millisecond.
+type pass struct {
+	allowed, denied prometheus.Counter
+	whole           prometheus.Observer
+}
+
+// The stages that are timed on their own.
+const (
+	stageRead    = "read"    // the AdmissionReview, from the network
+	stageResolve = "resolve" // a tag, where the cache did not know it
+	stageVerify  = "verify"  // an image by a rule, where the cache did not know
+)
+
+// overloaded is the status that says that there are too many reviews at once.
+const overloaded = "503"
+
+// buckets of times, in seconds: from a cached verdict to the longest that the API
+// server waits.
+func buckets() []float64 { return []float64{.0001, .0005, .001, .005, .01, .05, .1, .5, 1, 5, 10, 30} }
 
 // New registers the metrics. knowsHost says which registries are named by
 // rules; all others are counted as one.
 func New(registerer prometheus.Registerer, knowsHost func(host string) bool) *Metrics {
 	m := &Metrics{
-		reviews: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "pratique_reviews_total",
-			Help: "AdmissionReviews answered, by pass (mutate, validate) and whether they were allowed.",
-		}, []string{"pass", "allowed"}),
-		duration: prometheus.NewHistogramVec(prometheus.HistogramOpts{
-			Name: "pratique_review_duration_seconds",
-			Help: "Time from an AdmissionReview to its answer, by pass.",
-			// From a cached verdict to the longest that the API server waits.
-			Buckets: []float64{.0001, .0005, .001, .005, .01, .05, .1, .5, 1, 5, 10, 30},
-		}, []string{"pass"}),
+		refused: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "pratique_refused_reviews_total",
+			Help: "Requests that got an HTTP error in place of an answer, by pass and status: 503 is too many at once.",
+		}, []string{"pass", "code"}),
 		verdicts: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "pratique_verdicts_total",
 			Help: "Verdicts about images, by engine (empty for the server's own), mode, outcome and reason.",
@@ -57,17 +74,70 @@ func New(registerer prometheus.Registerer, knowsHost func(host string) bool) *Me
 			Name: "pratique_registry_requests_total",
 			Help: "Requests sent to registries, by host (other: named by no rule) and status or its class (none: no answer).",
 		}, []string{"host", "code"}),
+		latency: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Name:    "pratique_registry_request_duration_seconds",
+			Help:    "Time until the header of a registry's answer was there, or none was to come, by host (other: named by no rule).",
+			Buckets: []float64{.005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30},
+		}, []string{"host"}),
 		knowsHost:  knowsHost,
 		registerer: registerer,
 	}
-	registerer.MustRegister(m.reviews, m.duration, m.verdicts, m.cache, m.registry)
+	registerer.MustRegister(m.refused, m.verdicts, m.cache, m.registry, m.latency)
+	m.timed()
+	// A counter that appears with its first event shows no increase by it.
+	for _, event := range []cache.Event{cache.Hit, cache.Miss, cache.Shared, cache.Evicted} {
+		m.cache.WithLabelValues(cache.NameVerdicts, string(event))
+		m.cache.WithLabelValues(cache.NameTags, string(event))
+	}
+	m.cache.WithLabelValues(cache.NameTags, string(cache.Stale))
 	return m
 }
 
-// Reviewed counts an answered AdmissionReview.
-func (m *Metrics) Reviewed(pass string, allowed bool, elapsed time.Duration) {
-	m.reviews.WithLabelValues(pass, strconv.FormatBool(allowed)).Inc()
-	m.duration.WithLabelValues(pass).Observe(elapsed.Seconds())
+// timed registers what counts and times the passes and the stages.
+func (m *Metrics) timed() {
+	reviews := prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "pratique_reviews_total",
+		Help: "AdmissionReviews answered, by pass (mutate, validate) and whether they were allowed.",
+	}, []string{"pass", "allowed"})
+	duration := prometheus.NewHistogramVec(prometheus.HistogramOpts{
+		Name: "pratique_review_duration_seconds", Buckets: buckets(),
+		Help: "Time from an AdmissionReview to its answer, by pass.",
+	}, []string{"pass"})
+	stages := prometheus.NewHistogramVec(prometheus.HistogramOpts{
+		Name: "pratique_stage_duration_seconds", Buckets: buckets(),
+		Help: "Time that stages of answering took: read the AdmissionReview; resolve a tag and verify an image, where the cache did not know.",
+	}, []string{"stage"})
+	m.registerer.MustRegister(reviews, duration, stages)
+	m.passes, m.stages = map[string]pass{}, map[string]prometheus.Observer{}
+	for _, name := range []string{"mutate", "validate"} {
+		m.passes[name] = pass{
+			allowed: reviews.WithLabelValues(name, "true"), denied: reviews.WithLabelValues(name, "false"),
+			whole: duration.WithLabelValues(name),
+		}
+		m.refused.WithLabelValues(name, overloaded)
+	}
+	for _, name := range []string{stageRead, stageResolve, stageVerify} {
+		m.stages[name] = stages.WithLabelValues(name)
+	}
+}
+
+// Reviewed counts an answered AdmissionReview, by one of the two passes. It
+// allocates nothing.
+func (m *Metrics) Reviewed(name string, allowed bool, reading, whole time.Duration) {
+	pass := m.passes[name]
+	if allowed {
+		pass.allowed.Inc()
+	} else {
+		pass.denied.Inc()
+	}
+	pass.whole.Observe(whole.Seconds())
+	m.stages[stageRead].Observe(reading.Seconds())
+}
+
+// Refused counts a request that got an HTTP error, with one of the few that the
+// webhook answers.
+func (m *Metrics) Refused(pass string, status int) {
+	m.refused.WithLabelValues(pass, strconv.Itoa(status)).Inc()
 }
 
 // Found counts a verdict.
@@ -85,12 +155,13 @@ func (m *Metrics) CacheEvent(name string, event cache.Event) {
 }
 
 // RegistryRequest counts a request to a registry.
-func (m *Metrics) RegistryRequest(host string, status int) {
+func (m *Metrics) RegistryRequest(host string, status int, took time.Duration) {
 	host = reference.CanonicalHost(host)
 	if !m.knowsHost(host) {
 		host = otherHost
 	}
 	m.registry.WithLabelValues(host, codeOf(status)).Inc()
+	m.latency.WithLabelValues(host).Observe(took.Seconds())
 }
 
 // codeOf is the label of a status. A registry may send any number: only those
@@ -105,91 +176,5 @@ func codeOf(status int) string {
 		return strconv.Itoa(status/100) + "xx"
 	default:
 		return "other"
-	}
-}
-
-// ContainersPolicy registers what is told of the files of a policy.json. The
-// function that it returns is told of each that cannot be put in force, and with
-// nil when what is there can again.
-func (m *Metrics) ContainersPolicy() (reloaded func(err error)) {
-	failed := prometheus.NewCounter(prometheus.CounterOpts{
-		Name: "pratique_containers_policy_reload_errors_total",
-		Help: "Changes of policy.json or registries.d that could not be put in force.",
-	})
-	good := prometheus.NewGauge(prometheus.GaugeOpts{
-		Name: "pratique_containers_policy_good",
-		Help: "Whether policy.json and registries.d, as they are in their files now, are in force (1) or an earlier state is (0).",
-	})
-	m.registerer.MustRegister(failed, good)
-	good.Set(1) // what is bad at the start ends the process
-	return func(err error) {
-		if err == nil {
-			good.Set(1)
-			return
-		}
-		good.Set(0)
-		failed.Inc()
-	}
-}
-
-// Sizes reports the sizes of caches whenever they are asked for.
-func (m *Metrics) Sizes(sizes func() map[string]int) {
-	for _, name := range []string{cache.NameVerdicts, cache.NameTags} {
-		m.registerer.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
-			Name:        "pratique_cache_entries",
-			Help:        "Entries that a cache holds.",
-			ConstLabels: prometheus.Labels{"cache": name},
-		}, func() float64 { return float64(sizes()[name]) }))
-	}
-}
-
-// Certificates reports when certificates end, whenever they are asked for; zero
-// are those that there are not.
-func (m *Metrics) Certificates(ends func() (leaf, authority time.Time)) {
-	m.registerer.MustRegister(&expiry{
-		ends: ends,
-		description: prometheus.NewDesc("pratique_certificate_expiry_timestamp_seconds",
-			"When the certificate that the webhook serves with (leaf), or the authority that signed it (ca), ends, in seconds since 1970.",
-			[]string{"what"}, nil),
-	})
-}
-
-// expiry collects the ends of certificates.
-type expiry struct {
-	ends        func() (leaf, authority time.Time)
-	description *prometheus.Desc
-}
-
-// Describe implements [prometheus.Collector].
-func (e *expiry) Describe(into chan<- *prometheus.Desc) { into <- e.description }
-
-// Collect implements [prometheus.Collector].
-func (e *expiry) Collect(into chan<- prometheus.Metric) {
-	leaf, authority := e.ends()
-	for what, end := range map[string]time.Time{"leaf": leaf, "ca": authority} {
-		if !end.IsZero() {
-			into <- prometheus.MustNewConstMetric(e.description, prometheus.GaugeValue, float64(end.Unix()), what)
-		}
-	}
-}
-
-// Armed returns what is told whether the API server is made to ask. Only the
-// replica that leads knows, and has the gauge.
-func (m *Metrics) Armed() func(leads, armed bool) {
-	gauge := prometheus.NewGaugeVec(prometheus.GaugeOpts{
-		Name: "pratique_webhooks_armed",
-		Help: "Whether the webhook configurations are in force (1) or not (0); of the replica that keeps them alone.",
-	}, nil)
-	m.registerer.MustRegister(gauge)
-	return func(leads, armed bool) {
-		if !leads {
-			gauge.DeleteLabelValues()
-			return
-		}
-		value := 0.0
-		if armed {
-			value = 1
-		}
-		gauge.WithLabelValues().Set(value)
 	}
 }

@@ -5,7 +5,9 @@ package metrics_test
 
 import (
 	"errors"
+	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/prometheus/client_golang/prometheus"
@@ -19,9 +21,9 @@ func TestRegistryRequest(t *testing.T) {
 	registry := prometheus.NewRegistry()
 	m := metrics.New(registry, func(host string) bool { return host == "known.example" })
 	for status := range 1000 {
-		m.RegistryRequest("known.example", status)
+		m.RegistryRequest("known.example", status, time.Second)
 	}
-	m.RegistryRequest("stranger.example", 200)
+	m.RegistryRequest("stranger.example", 200, time.Second)
 	families, err := registry.Gather()
 	if err != nil {
 		t.Fatal(err)
@@ -63,6 +65,9 @@ func TestContainersPolicy(t *testing.T) {
 		}
 		got := map[string]float64{}
 		for _, family := range families {
+			if !strings.HasPrefix(family.GetName(), "pratique_containers_") {
+				continue
+			}
 			for _, metric := range family.GetMetric() {
 				got[family.GetName()] = metric.GetCounter().GetValue() + metric.GetGauge().GetValue()
 			}

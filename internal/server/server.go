@@ -1,8 +1,8 @@
 // Copyright The Pratique Authors.
 // SPDX-License-Identifier: Apache-2.0
 
-// Package server listens: for AdmissionReviews over TLS, and for probes and
-// metrics. It knows how to stop without failing a request.
+// Package server listens: for AdmissionReviews over TLS, and for probes, metrics
+// and profiles. It knows how to stop without failing a request.
 package server
 
 import (
@@ -46,6 +46,7 @@ type Options struct {
 	BindAddress    string // of the webhook
 	MetricsAddress string // of /metrics; 0 for none
 	HealthAddress  string // of /healthz and /readyz; 0 for none
+	PprofAddress   string // of /debug/pprof/; 0 for none
 	// CertDir holds tls.crt and tls.key; empty means a self-signed certificate.
 	CertDir string
 	// Certificate is asked for the certificate at each handshake, instead of
@@ -87,7 +88,8 @@ func Run(ctx context.Context, o Options) error {
 	metrics.Handle("/metrics", promhttp.HandlerFor(o.Gatherer, promhttp.HandlerOpts{}))
 
 	// A port that is taken must be found before any review is answered.
-	sides, err := listen(serving, side{"--health-address", o.HealthAddress, health}, side{"--metrics-address", o.MetricsAddress, metrics})
+	sides, err := listen(serving, side{"--health-address", o.HealthAddress, health}, side{"--metrics-address", o.MetricsAddress, metrics},
+		side{"--pprof-address", o.PprofAddress, profiles()})
 	if err != nil {
 		return err
 	}

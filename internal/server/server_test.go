@@ -222,6 +222,7 @@ func TestMistakesNameTheirFlag(t *testing.T) {
 		"health busy":      {func(o *server.Options) { o.HealthAddress = busy }, []string{"--health-address", busy, "in use"}},
 		"metrics busy":     {func(o *server.Options) { o.MetricsAddress = busy }, []string{"--metrics-address", busy, "in use"}},
 		"metrics no port":  {func(o *server.Options) { o.MetricsAddress = "8080" }, []string{"--metrics-address", "8080"}},
+		"profiles busy":    {func(o *server.Options) { o.PprofAddress = busy }, []string{"--pprof-address", busy, "in use"}},
 		"no certificate":   {func(o *server.Options) { o.CertDir = "/no/such/folder" }, []string{"--cert-dir", "/no/such/folder"}},
 		"bad certificate":  {func(o *server.Options) { o.CertDir = folder }, []string{"--cert-dir", folder}},
 		"metrics go first": {func(o *server.Options) { o.MetricsAddress, o.BindAddress = busy, busy }, []string{"--metrics-address"}},

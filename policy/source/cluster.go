@@ -213,9 +213,13 @@ func (c *Cluster) Again() { c.again() }
 func (c *Cluster) again() { signal(c.changed) }
 
 // Pending names the rules that wait for what is being fetched.
-func (c *Cluster) Pending() []string {
+func (c *Cluster) Pending() []string { return pending(c.Compiled()) }
+
+// Compiled lists what was compiled last, but for the rules of a policy.json; nil
+// before the first time.
+func (c *Cluster) Compiled() []Compiled {
 	if compiled := c.compiled.Load(); compiled != nil {
-		return pending(*compiled)
+		return *compiled
 	}
 	return nil
 }

@@ -1,0 +1,98 @@
+// Copyright The Pratique Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	stdlog "log"
+	"log/slog"
+	"os"
+	"os/exec"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/sirupsen/logrus"
+	utilruntime "k8s.io/apimachinery/pkg/util/runtime"
+	"k8s.io/klog/v2"
+	ctrl "sigs.k8s.io/controller-runtime"
+)
+
+// What this binary is when it is started with one of these variables: the program,
+// or whoever logs with every library that the program has.
+const (
+	asProgram = "PRATIQUE_TEST_PROGRAM"
+	asLogs    = "PRATIQUE_TEST_LOGS"
+)
+
+func logWithAll() {
+	log := logToJSON(os.Stderr)
+	countHandshakes(log, prometheus.NewRegistry())
+	log.Info("own")
+	ctrl.Log.Info("controller-runtime")
+	klog.Info("klog, and \"quoted\"\nin two lines")
+	klog.ErrorS(errors.New("e"), "klog with values", "key", "value")
+	klog.Background().Info("klog with a context")
+	klog.Background().V(4).Info("too much")
+	utilruntime.HandleError(errors.New("unhandled"))
+	logrus.Warn("logrus\nin two lines")
+	logrus.Debug("too much")
+	stdlog.Print("log")
+	slog.Info("slog")
+	klog.Flush()
+}
+
+// entry is what every line has.
+type entry struct {
+	Time  time.Time `json:"time"`
+	Level string    `json:"level"`
+	Msg   string    `json:"msg"`
+	Err   string    `json:"err"`
+}
+
+// entries reads a log.
+func entries(t *testing.T, text string) []entry {
+	t.Helper()
+	var read []entry
+	for line := range strings.Lines(text) {
+		var e entry
+		if err := json.Unmarshal([]byte(line), &e); err != nil || e.Time.IsZero() || e.Level == "" || e.Msg == "" {
+			t.Errorf("no line of the log: %q (%v)", line, err)
+		}
+		read = append(read, e)
+	}
+	return read
+}
+
+// TestLogsAreJSON: whichever library logs.
+func TestLogsAreJSON(t *testing.T) {
+	t.Parallel()
+	command := exec.CommandContext(t.Context(), os.Args[0])
+	command.Env = append(os.Environ(), asLogs+"=1")
+	var stderr bytes.Buffer
+	command.Stderr = &stderr
+	if out, err := command.Output(); err != nil || len(out) > 0 {
+		t.Fatalf("%v: %s%s", err, out, stderr.String())
+	}
+	got := entries(t, stderr.String())
+	for _, want := range []string{
+		"own", "controller-runtime", "klog, and \"quoted\"\nin two lines", "klog with values", "klog with a context", "unhandled", "logrus\nin two lines", "log", "slog",
+	} {
+		found := 0
+		for _, e := range got {
+			if strings.Contains(e.Msg, want) || strings.Contains(e.Err, want) {
+				found++
+			}
+		}
+		if found == 0 {
+			t.Errorf("nothing logged %q:\n%s", want, stderr.String())
+		}
+	}
+	if strings.Contains(stderr.String(), "too much") {
+		t.Errorf("too much is logged:\n%s", stderr.String())
+	}
+}
