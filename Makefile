@@ -61,7 +61,7 @@ distribution: ## Build the registry for tests
 	cd e2e && $(GO) build -o $(BIN)/distribution ./registry/distribution
 
 .PHONY: generate
-generate: $(BIN)/controller-gen ## Generate deep copies, CRDs and roles
+generate: $(BIN)/controller-gen $(BIN)/helm $(BIN)/helm-docs ## Generate deep copies, CRDs, roles and what is made of the chart
 	rm -f deploy/crds/*.yaml deploy/rbac/role.yaml deploy/rbac/webhooks-role.yaml
 	$(CONTROLLER_GEN) object:headerFile=hack/header.go.txt paths=./api/...
 	$(CONTROLLER_GEN) crd:headerFile=hack/header.yaml.txt paths=./api/... output:crd:dir=deploy/crds
@@ -69,6 +69,7 @@ generate: $(BIN)/controller-gen ## Generate deep copies, CRDs and roles
 	  paths=./policy/source paths=./internal/election paths=./internal/notice output:rbac:dir=deploy/rbac
 	$(CONTROLLER_GEN) rbac:roleName=pratique-webhooks,fileName=webhooks-role.yaml,headerFile=hack/header.yaml.txt \
 	  paths=./internal/arming paths=./internal/certificate output:rbac:dir=deploy/rbac
+	hack/chart $(BIN)
 
 .PHONY: clean
 clean: ## Remove what was built
@@ -79,14 +80,14 @@ clean: ## Remove what was built
 ##@ Checking
 
 .PHONY: verify
-verify: verify-format verify-generated verify-vet verify-lint verify-vulns ## Check all of the following
+verify: verify-format verify-generated verify-vet verify-lint verify-chart verify-vulns ## Check all of the following
 
 .PHONY: verify-format
 verify-format: ## Is everything formatted?
 	@files=$$(gofmt -l .); if [ -n "$$files" ]; then echo "not formatted: run gofmt -w on"; echo "$$files"; exit 1; fi
 
 .PHONY: verify-generated
-verify-generated: $(BIN)/controller-gen ## Is what is generated fresh?
+verify-generated: $(BIN)/controller-gen $(BIN)/helm $(BIN)/helm-docs ## Is what is generated fresh?
 	hack/verify-generated $(BIN)
 
 .PHONY: verify-vet
@@ -96,6 +97,11 @@ verify-vet: ## Does go vet find anything?
 .PHONY: verify-lint
 verify-lint: $(BIN)/golangci-lint ## Does golangci-lint find anything?
 	$(call in_each_module,$(BIN)/golangci-lint run --config $(CURDIR)/.golangci.yml ./...)
+
+.PHONY: verify-chart
+verify-chart: $(BIN)/helm $(BIN)/helm-unittest ## Does the chart render as it should? (what an API server says of it: make test-e2e)
+	$(BIN)/helm lint --strict charts/pratique
+	$(BIN)/helm-unittest --strict charts/pratique
 
 .PHONY: verify-vulns
 verify-vulns: $(BIN)/govulncheck ## Does the program call what is known to be vulnerable?
@@ -123,7 +129,7 @@ packages: ## Install GnuPG and skopeo for tests, or say how to
 	hack/packages
 
 .PHONY: test-e2e
-test-e2e: packages build controlplane sigstore distribution ## Tests on a real control plane
+test-e2e: packages build controlplane sigstore distribution $(BIN)/helm $(BIN)/kubeconform ## Tests on a real control plane
 	$(MAKE) --no-print-directory -C e2e/controlplane test
 	$(MAKE) --no-print-directory -C e2e/sigstore/servers test
 	cd e2e && $(GO) test -timeout 15m ./...
@@ -143,7 +149,7 @@ demo: build controlplane ## See it work, on a real control plane; DEMO_KEEP=1 le
 # Not by go run, which calls it a failure to be ended by Ctrl-C.
 	@exec $(BIN)/demo
 
-# Tools. Their versions are in hack/tools/go.mod.
+# Tools. Their versions are in hack/tools/go.mod; those of the chart's in hack/charttools/go.mod.
 
 $(BIN)/controller-gen: hack/tools/go.mod hack/tools/go.sum
 	$(GO) -C hack/tools build -o $@ sigs.k8s.io/controller-tools/cmd/controller-gen
@@ -154,3 +160,10 @@ $(BIN)/golangci-lint: hack/tools/go.mod hack/tools/go.sum
 
 $(BIN)/govulncheck: hack/tools/go.mod hack/tools/go.sum
 	$(GO) -C hack/tools build -o $@ golang.org/x/vuln/cmd/govulncheck
+
+CHART_TOOLS := helm.sh/helm/v4/cmd/helm github.com/helm-unittest/helm-unittest/cmd/helm-unittest \
+  github.com/norwoodj/helm-docs/cmd/helm-docs github.com/yannh/kubeconform/cmd/kubeconform
+
+$(addprefix $(BIN)/,$(notdir $(CHART_TOOLS))): hack/charttools/go.mod hack/charttools/go.sum
+	@echo "building $(notdir $@) (minutes the first time)"
+	$(GO) -C hack/charttools build -o $@ $(filter %/$(notdir $@),$(CHART_TOOLS))

@@ -73,7 +73,7 @@ Exit codes: 0 accepted or skipped, 1 rejected, 2 usage or configuration error,
 	if filepath.Base(os.Args[0]) == "kubectl-pratique" {
 		root.Annotations = map[string]string{cobra.CommandDisplayNameAnnotation: "kubectl pratique"}
 	}
-	root.AddCommand(newServe(), newVerify(), newLint(), newArm(), newDisarm(), newVersion(), newEvaluate())
+	root.AddCommand(newServe(), newVerify(), newLint(), newTry(), newArm(), newDisarm(), newVersion(), newEvaluate())
 	root.SetFlagErrorFunc(usage)
 	// Here and not when they are run, so that docs/cli.md has them too.
 	root.InitDefaultHelpCmd()
