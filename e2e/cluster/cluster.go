@@ -13,7 +13,8 @@
 //
 // There is no node: Pods are admitted, stored and counted by their controllers,
 // and stay Pending. A webhook under test runs outside the cluster and is
-// reached by its URL; NewServingCert makes its certificate.
+// reached by its URL; NewServingCert makes its certificate. Package node adds a
+// node to a control plane that was started with an Options.Address.
 //
 // All components come from one binary, which e2e/controlplane builds. Nobody
 // but who reads Dir can use the API server; etcd has no authentication, and
@@ -61,6 +62,12 @@ type Options struct {
 	// Scheduler starts kube-scheduler too. Without a node it can only say why a
 	// Pod does not fit.
 	Scheduler bool
+	// Address is where the API server listens; empty means 127.0.0.1. With another
+	// one it is ready for a node and its Pods: it publishes the address in the
+	// Service kubernetes, and asks kubelets for logs and the like.
+	Address string
+	// ServiceCIDR is the range of the Services' addresses; empty means 10.0.0.0/24.
+	ServiceCIDR string
 	// APIServerArgs are further flags of kube-apiserver; where one repeats a
 	// flag of ours, it wins.
 	APIServerArgs []string

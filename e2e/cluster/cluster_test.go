@@ -305,10 +305,10 @@ func TestUsage(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	output, err := exec.CommandContext(t.Context(), binary, "kubelet").CombinedOutput()
+	output, err := exec.CommandContext(t.Context(), binary, "docker").CombinedOutput()
 	var exit *exec.ExitError
 	if !errors.As(err, &exit) || exit.ExitCode() != 2 || !bytes.Contains(output, []byte("kube-apiserver")) {
-		t.Errorf("controlplane kubelet: %v\n%s\nwant exit 2 and the components", err, output)
+		t.Errorf("controlplane docker: %v\n%s\nwant exit 2 and the components", err, output)
 	}
 }
 

@@ -4,9 +4,11 @@
 package cluster
 
 import (
+	"cmp"
 	"crypto/rand"
 	"fmt"
 	"net"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"strings"
@@ -29,10 +31,24 @@ func users() []user {
 		{admin, "system:masters", "kubeconfig"},
 		{controllerManager, "", "kube-controller-manager.kubeconfig"},
 		{scheduler, "", "kube-scheduler.kubeconfig"},
+		{"system:node:" + NodeName, "system:nodes", "kubelet.kubeconfig"},
+		{"system:kube-proxy", "", "kube-proxy.kubeconfig"},
+		{DNSUser, "", "coredns.kubeconfig"},
 	}
 }
 
 const (
+	// loopback is where everything listens that nobody else asks for.
+	loopback = "127.0.0.1"
+	// defaultServiceCIDR is of no consequence while nothing routes it.
+	defaultServiceCIDR = "10.0.0.0/24"
+
+	// NodeName is the node that the kubelet's account is for.
+	NodeName = "pratique"
+	// DNSUser is the account of the cluster's DNS. Unlike the others it has no
+	// rights until somebody grants them: no version of Kubernetes binds its name.
+	DNSUser = "pratique-dns"
+
 	admin             = "pratique-admin"
 	controllerManager = "system:kube-controller-manager"
 	scheduler         = "system:kube-scheduler"
@@ -54,6 +70,11 @@ type plan struct {
 	etcdPort, peerPort, securePort int
 	cert                           ServingCert
 	tokens                         map[string]string // by user name
+
+	address     string // the API server's
+	serviceCIDR netip.Prefix
+	// kubeletClient is by what kubelets know the API server; none without a node.
+	kubeletClient ClientCert
 }
 
 // newPlan chooses the ports and writes every file that a component reads.
@@ -65,7 +86,10 @@ func newPlan(options Options) (*plan, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("making the control plane's folder: %w", err)
 	}
-	p := &plan{dir: dir, tokens: map[string]string{}}
+	p := &plan{dir: dir, tokens: map[string]string{}, address: cmp.Or(options.Address, loopback)}
+	if p.serviceCIDR, err = netip.ParsePrefix(cmp.Or(options.ServiceCIDR, defaultServiceCIDR)); err != nil {
+		return nil, fmt.Errorf("parsing the range of Services: %w", err)
+	}
 	if err := os.RemoveAll(p.path("etcd")); err != nil {
 		return nil, fmt.Errorf("removing an earlier cluster's data: %w", err)
 	}
@@ -75,10 +99,17 @@ func newPlan(options Options) (*plan, error) {
 	}
 	p.etcdPort, p.peerPort, p.securePort = ports[0], ports[1], ports[2]
 
-	// Clients inside a Pod would ask for the API server by these names.
-	p.cert, err = NewServingCert(p.path("apiserver"), "kubernetes", "kubernetes.default", "kubernetes.default.svc")
+	// Clients inside a Pod ask for the API server by these names, or by the first
+	// address of the Services.
+	p.cert, err = NewServingCert(p.path("apiserver"), "kubernetes", "kubernetes.default", "kubernetes.default.svc",
+		p.serviceCIDR.Addr().Next().String(), p.address)
 	if err != nil {
 		return nil, err
+	}
+	if p.forNode() {
+		if p.kubeletClient, err = NewClientCert(p.path("kubelet-client"), "kube-apiserver"); err != nil {
+			return nil, err
+		}
 	}
 	if err := writeKeyPair(p.path("service-account.key"), p.path("service-account.pub")); err != nil {
 		return nil, err
@@ -105,7 +136,10 @@ func (p *plan) writeUsers() error {
 	return nil
 }
 
-func (p *plan) server() string { return fmt.Sprintf("https://127.0.0.1:%d", p.securePort) }
+// forNode says whether a node can reach this control plane.
+func (p *plan) forNode() bool { return p.address != loopback }
+
+func (p *plan) server() string { return fmt.Sprintf("https://%s:%d", p.address, p.securePort) }
 
 func (p *plan) config(user string) *rest.Config {
 	return &rest.Config{
@@ -146,21 +180,31 @@ func (p *plan) apiServer(more []string) component {
 	args := []string{
 		fmt.Sprintf("--etcd-servers=http://127.0.0.1:%d", p.etcdPort),
 		fmt.Sprintf("--secure-port=%d", p.securePort),
-		"--bind-address=127.0.0.1",
-		// Without these two it looks for the address of an interface, which a
-		// machine may not have, and publishes it in a Service that nobody uses.
-		"--advertise-address=127.0.0.1",
-		"--endpoint-reconciler-type=none",
+		"--bind-address=" + p.address,
+		// Without it it looks for the address of an interface, which a machine may
+		// not have.
+		"--advertise-address=" + p.address,
 		"--cert-dir=" + p.path("apiserver"),
 		"--tls-cert-file=" + p.cert.CertFile,
 		"--tls-private-key-file=" + p.cert.KeyFile,
 		"--token-auth-file=" + p.path("tokens.csv"),
-		"--authorization-mode=RBAC",
+		"--authorization-mode=Node,RBAC",
 		"--service-account-issuer=https://kubernetes.default.svc",
 		"--service-account-key-file=" + p.path("service-account.pub"),
 		"--service-account-signing-key-file=" + p.path("service-account.key"),
-		"--service-cluster-ip-range=10.0.0.0/24",
+		"--service-cluster-ip-range=" + p.serviceCIDR.String(),
 		"--allow-privileged",
+	}
+	if p.forNode() {
+		args = append(args,
+			"--enable-admission-plugins=NodeRestriction", // a node writes of itself and its Pods alone, as anywhere
+			"--kubelet-client-certificate="+p.kubeletClient.CertFile,
+			"--kubelet-client-key="+p.kubeletClient.KeyFile,
+			"--kubelet-preferred-address-types=InternalIP", // nobody resolves its name
+		)
+	} else {
+		// It would publish its address in a Service that nobody uses.
+		args = append(args, "--endpoint-reconciler-type=none")
 	}
 	return component{name: "kube-apiserver", grace: 10 * time.Second, args: append(args, more...)}
 }

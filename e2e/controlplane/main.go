@@ -4,7 +4,8 @@
 // Controlplane is a Kubernetes control plane in one binary, for tests.
 //
 // It holds etcd, kube-apiserver, kube-controller-manager, kube-scheduler and
-// kubectl, each unchanged and built from its Go module. The first argument
+// kubectl, and what a node needs besides containerd: kubelet, kube-proxy and
+// CoreDNS. Each is unchanged and built from its Go module. The first argument
 // names the one to be; a link whose name is a component's does without:
 //
 //	controlplane kube-apiserver --etcd-servers http://127.0.0.1:2379 …
@@ -15,6 +16,7 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"os"
@@ -22,6 +24,11 @@ import (
 	"slices"
 	_ "time/tzdata" // CronJobs may name a time zone; the machine may not know any
 
+	"github.com/coredns/coredns/coremain"
+	_ "github.com/coredns/coredns/plugin/bind"
+	_ "github.com/coredns/coredns/plugin/errors"
+	_ "github.com/coredns/coredns/plugin/kubernetes"
+	_ "github.com/coredns/coredns/plugin/template"
 	"github.com/spf13/cobra"
 	"go.etcd.io/etcd/server/v3/etcdmain"
 	"k8s.io/component-base/cli"
@@ -29,7 +36,9 @@ import (
 	kubectlutil "k8s.io/kubectl/pkg/cmd/util"
 	apiserver "k8s.io/kubernetes/cmd/kube-apiserver/app"
 	controllermanager "k8s.io/kubernetes/cmd/kube-controller-manager/app"
+	proxy "k8s.io/kubernetes/cmd/kube-proxy/app"
 	scheduler "k8s.io/kubernetes/cmd/kube-scheduler/app"
+	kubelet "k8s.io/kubernetes/cmd/kubelet/app"
 )
 
 // exitUsage is returned for a command line that names no component.
@@ -52,6 +61,9 @@ func components() []component {
 		{"kube-apiserver", server(apiserver.NewAPIServerCommand)},
 		{"kube-controller-manager", server(controllermanager.NewControllerManagerCommand)},
 		{"kube-scheduler", server(func() *cobra.Command { return scheduler.NewSchedulerCommand() })},
+		{"kubelet", server(func() *cobra.Command { return kubelet.NewKubeletCommand(context.Background()) })},
+		{"kube-proxy", server(proxy.NewProxyCommand)},
+		{"coredns", runCoreDNS},
 		{"kubectl", runKubectl},
 	}
 }
@@ -94,6 +106,14 @@ func usage(w io.Writer) {
 
 func runEtcd() int {
 	etcdmain.Main(os.Args)
+	return 0
+}
+
+// runCoreDNS is CoreDNS with the only plugins that the tests' Corefile names. Its
+// version in go.mod is one that asks for nothing newer than k8s.io/kubernetes
+// does: the API server runs on what it was released with.
+func runCoreDNS() int {
+	coremain.Run()
 	return 0
 }
 

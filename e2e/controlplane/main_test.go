@@ -18,10 +18,11 @@ func TestChoose(t *testing.T) {
 		{"/opt/bin/controlplane kubectl get pods", "kubectl get pods"},
 		{"/opt/bin/kubectl get pods", "kubectl get pods"},
 		{"./kube-apiserver", "kube-apiserver"},
+		{"controlplane kubelet --config k.yaml", "kubelet --config k.yaml"},
 		// The name of the link wins: etcd would be an argument of kubectl here.
 		{"kubectl etcd", "kubectl etcd"},
 		{"controlplane", ""},
-		{"controlplane kubelet", ""},
+		{"controlplane docker", ""},
 		{"controlplane --help", ""},
 		{"controlplane /usr/bin/kubectl", ""},
 		{"", ""},

@@ -1,0 +1,14 @@
+// Copyright The Pratique Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+//go:build !linux
+
+package node
+
+const (
+	stageVariable, stageInside = "PRATIQUE_NODE_STAGE", "inside"
+	cgroupVariable             = "PRATIQUE_NODE_CGROUP"
+)
+
+// enclose leaves out what needs Linux.
+func enclose() int { return leftOut([]string{"Linux"}) }
