@@ -21,10 +21,6 @@ type Scope struct {
 	Name string
 }
 
-// anySubdomain is what begins the name of a scope that takes in the hosts of a
-// domain.
-const anySubdomain = "*."
-
 // scopes finds the rules with scopes by their names. Each list has one rule.
 type scopes struct {
 	names map[string][]*Rule
@@ -41,7 +37,7 @@ func (s *scopes) add(rule *Rule) {
 		s.names, s.domains, s.digested = map[string][]*Rule{}, map[string][]*Rule{}, map[string][]*Rule{}
 	}
 	name := rule.Scope.Name
-	if domain, ok := strings.CutPrefix(name, anySubdomain); ok {
+	if domain, ok := strings.CutPrefix(name, reference.AnySubdomain); ok {
 		s.domains[domain] = append(s.domains[domain], rule)
 		return
 	}
@@ -51,33 +47,19 @@ func (s *scopes) add(rule *Rule) {
 	}
 }
 
-// below finds the rules of the most specific scope that takes in a repository
-// whatever its tag or digest: the repository itself, what it is below, its host,
-// that host's domains without a port, and at last everything
-// (containers-policy.json(5), "docker:").
-func (s *scopes) below(repository string) []*Rule {
-	name := repository
-	for {
-		if rules, ok := s.names[name]; ok {
+// below finds the rules of the most specific scope that takes in a reference
+// whatever its tag or digest.
+func (s *scopes) below(ref reference.Reference) []*Rule {
+	for name, domain := range ref.Scopes() {
+		among := s.names
+		if domain {
+			among = s.domains
+		}
+		if rules, ok := among[name]; ok {
 			return rules
 		}
-		at := strings.LastIndexByte(name, '/')
-		if at < 0 {
-			break
-		}
-		name = name[:at]
 	}
-	domain, _, _ := strings.Cut(name, ":")
-	for {
-		_, above, ok := strings.Cut(domain, ".")
-		if !ok {
-			return s.names[""]
-		}
-		if rules, ok := s.domains[above]; ok {
-			return rules
-		}
-		domain = above
-	}
+	return nil
 }
 
 // selects adds the rules for a reference to a selection. A scope that names the
@@ -87,7 +69,7 @@ func (s *scopes) selects(selection *Selection, ref reference.Reference) {
 	if len(s.names)+len(s.domains) == 0 {
 		return
 	}
-	below := s.below(ref.Repository())
+	below := s.below(ref)
 	byTag := below
 	if rules, ok := s.names[ref.Tagged()]; ok && ref.Tagged() != "" {
 		byTag = rules

@@ -61,7 +61,7 @@ func NewSet(rules []*Rule) *Set {
 // addScope adds a rule with a scope.
 func (s *Set) addScope(rule *Rule) {
 	s.scopes.add(rule)
-	if host, _, _ := strings.Cut(rule.Scope.Name, "/"); host != "" && !strings.HasPrefix(host, anySubdomain) {
+	if host, _, _ := strings.Cut(rule.Scope.Name, "/"); host != "" && !strings.HasPrefix(host, reference.AnySubdomain) {
 		s.hosts[host] = struct{}{}
 	}
 }

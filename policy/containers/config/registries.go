@@ -55,33 +55,21 @@ func (r *Registries) said(ref reference.Reference) []section {
 	return found
 }
 
-// namespaces are the names that a reference is looked up under: the image, its
-// repository, what that is below, the host, the host's domains without a port,
-// and the empty one, which stands for default-docker.
+// namespaces are the names that a reference is looked up under: the image, and the
+// scopes that it is in, of which the empty one stands for default-docker.
 func namespaces(ref reference.Reference) []string {
 	identity := ref.Tagged()
 	if identity == "" {
 		identity = ref.Repository() + "@" + ref.Digest()
 	}
 	list := []string{identity}
-	name := ref.Repository()
-	for {
+	for name, domain := range ref.Scopes() {
+		if domain {
+			name = reference.AnySubdomain + name
+		}
 		list = append(list, name)
-		at := strings.LastIndexByte(name, '/')
-		if at < 0 {
-			break
-		}
-		name = name[:at]
 	}
-	domain, _, _ := strings.Cut(name, ":")
-	for {
-		_, above, ok := strings.Cut(domain, ".")
-		if !ok {
-			return append(list, "")
-		}
-		list = append(list, anyHost+above)
-		domain = above
-	}
+	return list
 }
 
 // Lookaside is where the signatures of a reference's repository are, without the

@@ -9,9 +9,6 @@ import (
 	"github.com/pratique-dev/pratique/reference"
 )
 
-// anyHost begins the scopes that take in all hosts of a domain.
-const anyHost = "*."
-
 // canonicalScope is a scope with its host in canonical form. Docker Hub's names
 // become one; library/ is not added: docker.io/acme is a folder of repositories.
 func canonicalScope(written string) string {
@@ -26,7 +23,7 @@ func canonicalScope(written string) string {
 // neverMatches says why a scope takes in no image, and what may have been meant;
 // both are empty if it takes in some.
 func neverMatches(written string) (why, instead string) {
-	if domain, ok := strings.CutPrefix(written, anyHost); ok {
+	if domain, ok := strings.CutPrefix(written, reference.AnySubdomain); ok {
 		return neverDomain(domain)
 	}
 	if why, instead := neverAtAll(written); why != "" {
@@ -79,11 +76,11 @@ func neverDomain(domain string) (why, instead string) {
 	name, _, port := strings.Cut(host, ":")
 	switch {
 	case below:
-		return "a scope that begins with *. is about hosts, and can have no path", "write " + quote(anyHost+host)
+		return "a scope that begins with *. is about hosts, and can have no path", "write " + quote(reference.AnySubdomain+host)
 	case port:
-		return "a scope that begins with *. is about hosts with any port, and can have none", "write " + quote(anyHost+name)
+		return "a scope that begins with *. is about hosts with any port, and can have none", "write " + quote(reference.AnySubdomain+name)
 	case strings.Contains(name, "*"):
-		return "only the beginning can be *", "write " + quote(anyHost+strings.TrimLeft(name[strings.LastIndex(name, "*")+1:], "."))
+		return "only the beginning can be *", "write " + quote(reference.AnySubdomain+strings.TrimLeft(name[strings.LastIndex(name, "*")+1:], "."))
 	case strings.Trim(name, ".") != name || !isWholeHost("a."+name):
 		return quote(name) + " is no domain", `write one such as "*.example.com"`
 	}
