@@ -11,8 +11,10 @@ MAKEFLAGS += --no-builtin-rules --warn-undefined-variables
 
 GO ?= go
 GOFLAGS ?=
-# GPG signatures are verified in pure Go, not by a C library.
-export GOFLAGS += -tags=containers_image_openpgp
+# GPG signatures are verified in pure Go, not by a C library. The rest is as the
+# container image wants it; what is built in two ways is compiled twice.
+export GOFLAGS += -tags=containers_image_openpgp -trimpath
+export CGO_ENABLED := 0
 # Programs and tools are built here.
 BIN ?= $(CURDIR)/bin
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo devel)
