@@ -29,6 +29,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -85,6 +86,8 @@ type Cluster struct {
 	binary string
 	log    io.Writer
 	config *rest.Config
+	// apiServer is how it was started, for it to be started so again.
+	apiServer component
 	// processes are in the order in which they were started.
 	processes []*process
 }
@@ -167,6 +170,30 @@ func (c *Cluster) Stop() error {
 	return errors.Join(errs...)
 }
 
+// RestartAPIServer ends the API server in the middle of everything, starts it
+// again at the same address on the same data, and waits until it is ready. All
+// other components go on meanwhile. (After SIGTERM it would wait a minute for
+// clients that stay, as those components do, and not answer.)
+func (c *Cluster) RestartAPIServer(ctx context.Context) error {
+	at := slices.IndexFunc(c.processes, func(p *process) bool { return p.name == c.apiServer.name })
+	if at < 0 {
+		return errors.New("restarting the API server: it was not started")
+	}
+	c.processes[at].kill()
+	again := c.apiServer
+	again.args = append([]string{again.name}, again.args...)
+	p, err := startProcess(c.binary, c.Dir, again)
+	if err != nil {
+		return fmt.Errorf("restarting the API server: %w", err)
+	}
+	c.processes[at] = p
+	fmt.Fprintf(c.log, "%s started again, process %d\n", p.name, p.pid)
+	if err := c.await(ctx, "/readyz"); err != nil {
+		return fmt.Errorf("restarting the API server: %w", err)
+	}
+	return nil
+}
+
 func startOnce(ctx context.Context, options Options) (_ *Cluster, err error) {
 	plan, err := newPlan(options)
 	if err != nil {
@@ -178,6 +205,7 @@ func startOnce(ctx context.Context, options Options) (_ *Cluster, err error) {
 		binary:     options.Binary,
 		log:        options.Log,
 		config:     plan.config(admin),
+		apiServer:  plan.apiServer(options.APIServerArgs),
 	}
 	defer func() {
 		if err != nil {
@@ -187,7 +215,7 @@ func startOnce(ctx context.Context, options Options) (_ *Cluster, err error) {
 	}()
 
 	// The API server waits for etcd by itself; starting both at once saves time.
-	if err := c.startComponents(plan.etcd(), plan.apiServer(options.APIServerArgs)); err != nil {
+	if err := c.startComponents(plan.etcd(), c.apiServer); err != nil {
 		return nil, err
 	}
 	if err := c.await(ctx, "/readyz"); err != nil {

@@ -126,6 +126,9 @@ func TestStart(t *testing.T) {
 		t.Errorf("kubectl version:\n%s", version)
 	}
 	kubectlFails(t, c)
+	if pids = restarted(t, c, pids); pids == nil {
+		return
+	}
 
 	begin = time.Now()
 	stopped = true
@@ -144,6 +147,27 @@ func TestStart(t *testing.T) {
 	if err := c.Stop(); err != nil {
 		t.Errorf("a second Stop: %v", err)
 	}
+}
+
+// restarted restarts the API server and checks that it has become another
+// process, with what was stored, beside the others.
+func restarted(t *testing.T, c *cluster.Cluster, before map[string]int) (after map[string]int) {
+	t.Helper()
+	if err := c.RestartAPIServer(t.Context()); err != nil {
+		t.Error(err)
+		return nil
+	}
+	must(t, c, "get", "pod", "model", "--namespace=shop")
+	after = c.PIDs()
+	for name, pid := range after {
+		if other := pid != before[name]; other != (name == "kube-apiserver") {
+			t.Errorf("%s is process %d, before %d", name, pid, before[name])
+		}
+	}
+	if !gone(before["kube-apiserver"]) || len(after) != len(before) {
+		t.Errorf("processes %v, before %v", after, before)
+	}
+	return after
 }
 
 // kubectlFails checks what Kubectl returns when kubectl does not succeed.

@@ -109,9 +109,14 @@ func (p *process) stop() error {
 		return nil
 	case <-limit.C:
 	}
+	p.kill()
+	return fmt.Errorf("stopping %s: killed, for it had not ended %s after SIGTERM", p.name, p.grace)
+}
+
+// kill ends the process at once, and waits until it is gone.
+func (p *process) kill() {
 	_ = p.cmd.Process.Kill()
 	<-p.done
-	return fmt.Errorf("stopping %s: killed, for it had not ended %s after SIGTERM", p.name, p.grace)
 }
 
 // failure describes a process that ended by itself.

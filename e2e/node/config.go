@@ -38,12 +38,19 @@ state = "/run/pratique/containerd-state"
     config_path = %q
 `
 
-// hostConfig is what containerd reads of a registry before it asks it. Argument:
-// the host.
-const hostConfig = `server = "http://%[1]s"
+// plainHost and trustedHost are what containerd reads of a registry before it asks
+// it. Arguments: the host, and the file with its authority.
+const (
+	plainHost = `server = "http://%[1]s"
 [host."http://%[1]s"]
   capabilities = ["pull", "resolve"]
 `
+	trustedHost = `server = "https://%[1]s"
+[host."https://%[1]s"]
+  capabilities = ["pull", "resolve"]
+  ca = %[2]q
+`
+)
 
 // The bridge is ours already; the plugin puts Pods on it. Arguments: the bridge
 // and the range of the Pods' addresses.
@@ -135,13 +142,20 @@ func (n *Node) hosts() string { return n.path("hosts") }
 
 // AllowHTTP has the node pull from a registry without TLS. One on 127.0.0.1 needs
 // no such word, but Pods cannot ask it: one that they ask too is at Address.
-func (n *Node) AllowHTTP(host string) error {
+func (n *Node) AllowHTTP(host string) error { return n.tell(host, fmt.Sprintf(plainHost, host)) }
+
+// Trust has the node pull from a registry whose certificate an authority of its
+// own has issued, the PEM file ca.
+func (n *Node) Trust(host, ca string) error { return n.tell(host, fmt.Sprintf(trustedHost, host, ca)) }
+
+// tell writes what containerd reads of a registry whenever it is about to ask it.
+func (n *Node) tell(host, what string) error {
 	dir := filepath.Join(n.hosts(), host)
 	if err := os.MkdirAll(dir, 0o755); err != nil {
-		return fmt.Errorf("allowing HTTP to %s: %w", host, err)
+		return fmt.Errorf("telling the node of %s: %w", host, err)
 	}
-	if err := os.WriteFile(filepath.Join(dir, "hosts.toml"), fmt.Appendf(nil, hostConfig, host), 0o600); err != nil {
-		return fmt.Errorf("allowing HTTP to %s: %w", host, err)
+	if err := os.WriteFile(filepath.Join(dir, "hosts.toml"), []byte(what), 0o600); err != nil {
+		return fmt.Errorf("telling the node of %s: %w", host, err)
 	}
 	return nil
 }

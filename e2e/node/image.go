@@ -36,9 +36,9 @@ type Image struct {
 	User string
 }
 
-// Push makes an image and puts it into a registry: Node.Registry, or another that
-// is asked over plain HTTP.
-func (n *Node) Push(ctx context.Context, reference string, i Image) error {
+// Push makes an image and puts it into a registry: Node.Registry, or another, with
+// what the options say about how to reach it.
+func (n *Node) Push(ctx context.Context, reference string, i Image, options ...remote.Option) error {
 	image, err := i.build(ctx, n.dir)
 	if err != nil {
 		return fmt.Errorf("building %s: %w", reference, err)
@@ -47,7 +47,7 @@ func (n *Node) Push(ctx context.Context, reference string, i Image) error {
 	if err != nil {
 		return fmt.Errorf("parsing %q: %w", reference, err)
 	}
-	if err := remote.Write(tag, image, remote.WithContext(ctx)); err != nil {
+	if err := remote.Write(tag, image, append(options, remote.WithContext(ctx))...); err != nil {
 		return fmt.Errorf("pushing %s: %w", reference, err)
 	}
 	return nil

@@ -4,6 +4,7 @@
 package registry
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
@@ -41,7 +42,10 @@ type ProcessOptions struct {
 	// Dir is where its content, its configuration and its log are; it is made if
 	// need be. The content that an earlier registry left there is served again.
 	Dir string
-	// Port is that of 127.0.0.1 to listen on; 0 means a free one.
+	// Address is where it listens, and is known by; empty means 127.0.0.1, known
+	// as localhost, so that it is on one site with its token server.
+	Address string
+	// Port is that of Address to listen on; 0 means a free one.
 	Port int
 	// Cert is what it serves with; nil means plain HTTP.
 	Cert *cluster.ServingCert
@@ -62,8 +66,8 @@ type ProcessOptions struct {
 // process, as people run it: what it does about TLS and credentials is not this
 // process's code.
 type Process struct {
-	// Host is "localhost:port", the first part of an image reference: the name, so
-	// that it is on one site with its token server.
+	// Host is "localhost:port" or "<Address>:port", the first part of an image
+	// reference.
 	Host string
 
 	options ProcessOptions
@@ -205,7 +209,7 @@ func (p *Process) start(ctx context.Context) error {
 		}
 		p.port = ports[0]
 	}
-	p.Host = fmt.Sprintf("localhost:%d", p.port)
+	p.Host = fmt.Sprintf("%s:%d", cmp.Or(p.options.Address, "localhost"), p.port)
 	config, err := p.config()
 	if err != nil {
 		return err
@@ -227,10 +231,14 @@ func (p *Process) start(ctx context.Context) error {
 	return nil
 }
 
+func (p *Process) listen() string {
+	return fmt.Sprintf("%s:%d", cmp.Or(p.options.Address, "127.0.0.1"), p.port)
+}
+
 // config is its configuration, in that part of YAML which is JSON.
 func (p *Process) config() ([]byte, error) {
 	type object = map[string]any
-	listen := object{"addr": fmt.Sprintf("127.0.0.1:%d", p.port)}
+	listen := object{"addr": p.listen()}
 	if cert := p.options.Cert; cert != nil {
 		served := object{"certificate": cert.CertFile, "key": cert.KeyFile}
 		if p.options.ClientCA != "" {
