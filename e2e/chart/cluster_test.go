@@ -73,27 +73,27 @@ func TestRelease(t *testing.T) {
 	i.kubectl(t, "create", "namespace", namespace)
 	i.kubectl(t, "label", "namespace", namespace, "pod-security.kubernetes.io/enforce=restricted")
 
-	helm(t, i.Kubeconfig, "install", release, chart, "--namespace", namespace)
+	run(t, i.Kubeconfig, "install", release, chart, "--namespace", namespace)
 	i.replicas(t, 3)
 	i.steady(t)
 	// The same again changes nothing; another mode, and back, does.
 	before := i.template(t)
-	helm(t, i.Kubeconfig, "upgrade", release, chart, "--namespace", namespace)
+	run(t, i.Kubeconfig, "upgrade", release, chart, "--namespace", namespace)
 	if after := i.template(t); after != before {
 		t.Errorf("an upgrade to the same: %s, then %s", before, after)
 	}
-	helm(t, i.Kubeconfig, "upgrade", release, chart, "--namespace", namespace, "--set", "mode=Audit")
+	run(t, i.Kubeconfig, "upgrade", release, chart, "--namespace", namespace, "--set", "mode=Audit")
 	if i.template(t) == before {
 		t.Error("an upgrade to another configuration makes no new replicas")
 	}
-	helm(t, i.Kubeconfig, "rollback", release, "1", "--namespace", namespace)
+	run(t, i.Kubeconfig, "rollback", release, "1", "--namespace", namespace)
 	if after := i.template(t); after != before {
 		t.Errorf("a rollback: %s, then %s", before, after)
 	}
 	i.steady(t)
 
 	// Without its hook, which would need a node.
-	helm(t, i.Kubeconfig, "uninstall", release, "--namespace", namespace, "--no-hooks")
+	run(t, i.Kubeconfig, "uninstall", release, "--namespace", namespace, "--no-hooks")
 	i.kubectl(t, "get", "crd", "imageconfigs.pratique.dev")
 	left := i.kubectl(t, "get", "clusterroles,clusterrolebindings,mutatingwebhookconfigurations,validatingwebhookconfigurations", "-o", "name")
 	left += i.kubectl(t, "get", "deployments,services,serviceaccounts,roles,rolebindings,poddisruptionbudgets", "-o", "name", "-n", namespace)
@@ -101,7 +101,7 @@ func TestRelease(t *testing.T) {
 		t.Errorf("left behind: %s", left)
 	}
 	// The CRD that stayed is taken up again.
-	helm(t, i.Kubeconfig, "install", release, chart, "--namespace", namespace)
+	run(t, i.Kubeconfig, "install", release, chart, "--namespace", namespace)
 }
 
 // replicas waits for Pods, which the API server refuses if they are not as Pod
@@ -149,7 +149,7 @@ func TestHooks(t *testing.T) {
 	values := []string{"--set", "tests.namespace=team,tests.admitted=registry.example/good:v1"}
 	// A CRD that somebody applied by hand becomes Helm's, as docs/operations.md says.
 	i.kubectl(t, "apply", "--filename", path(t, "deploy", "crds"))
-	helm(t, i.Kubeconfig, append([]string{"install", release, path(t, "charts", "pratique"), "--namespace", namespace, "--take-ownership"}, values...)...)
+	run(t, i.Kubeconfig, append([]string{"install", release, path(t, "charts", "pratique"), "--namespace", namespace, "--take-ownership"}, values...)...)
 	for _, object := range objects(t, rendered(t, values...)) {
 		if kind := object.GetKind(); object.GetAnnotations()["helm.sh/hook"] == "" || kind == "Pod" || kind == "Job" {
 			continue

@@ -8,7 +8,6 @@ import (
 	"errors"
 	"io"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -17,6 +16,7 @@ import (
 	utilyaml "k8s.io/apimachinery/pkg/util/yaml"
 
 	"github.com/pratique-dev/pratique/e2e/env"
+	"github.com/pratique-dev/pratique/e2e/helm"
 )
 
 const (
@@ -34,29 +34,20 @@ func path(t *testing.T, elements ...string) string {
 	return filepath.Join(append([]string{root}, elements...)...)
 }
 
-// helm runs Helm with no settings but these, and fails the test if Helm fails.
-func helm(t *testing.T, kubeconfig string, args ...string) string {
+// run runs Helm, and fails the test if Helm fails.
+func run(t *testing.T, kubeconfig string, args ...string) string {
 	t.Helper()
-	binary := path(t, "bin", "helm")
-	if _, err := os.Stat(binary); err != nil {
-		t.Fatalf("%v; build it with: make test-e2e", err)
-	}
-	home := t.TempDir()
-	command := exec.CommandContext(t.Context(), binary, args...)
-	command.Env = append(os.Environ(), "KUBECONFIG="+kubeconfig, "HELM_CONFIG_HOME="+home, "HELM_CACHE_HOME="+home, "HELM_DATA_HOME="+home)
-	var stderr strings.Builder
-	command.Stderr = &stderr
-	stdout, err := command.Output()
+	stdout, err := helm.Run(t.Context(), kubeconfig, args...)
 	if err != nil {
-		t.Fatalf("helm %s: %v: %s", strings.Join(args, " "), err, stderr.String())
+		t.Fatal(err)
 	}
-	return string(stdout)
+	return stdout
 }
 
 // rendered is what the chart makes with these values, hooks and all.
 func rendered(t *testing.T, args ...string) string {
 	t.Helper()
-	return helm(t, os.DevNull, append([]string{"template", release, path(t, "charts", "pratique"), "--namespace", namespace}, args...)...)
+	return run(t, os.DevNull, append([]string{"template", release, path(t, "charts", "pratique"), "--namespace", namespace}, args...)...)
 }
 
 func full(t *testing.T) []string {

@@ -1,0 +1,45 @@
+// Copyright The Pratique Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+// Package helm runs Helm as people do: the program itself, built from its module,
+// with no settings of whoever runs the tests.
+package helm
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+
+	"github.com/pratique-dev/pratique/e2e/cluster"
+)
+
+// Run runs it and returns what it printed, and an error with its complaint if it
+// failed. Its settings are in a folder that is gone afterwards.
+func Run(ctx context.Context, kubeconfig string, args ...string) (stdout string, err error) {
+	root, err := cluster.Checkout()
+	if err != nil {
+		return "", err
+	}
+	binary := filepath.Join(root, "bin", "helm")
+	if _, err := os.Stat(binary); err != nil {
+		return "", fmt.Errorf("finding Helm: %w; build it with: make %s", err, binary)
+	}
+	home, err := os.MkdirTemp("", "pratique-helm-")
+	if err != nil {
+		return "", fmt.Errorf("making a folder for Helm: %w", err)
+	}
+	defer func() { err = errors.Join(err, os.RemoveAll(home)) }()
+	command := exec.CommandContext(ctx, binary, args...)
+	command.Env = append(os.Environ(), "KUBECONFIG="+kubeconfig, "HELM_CONFIG_HOME="+home, "HELM_CACHE_HOME="+home, "HELM_DATA_HOME="+home)
+	var complaint strings.Builder
+	command.Stderr = &complaint
+	out, err := command.Output()
+	if err != nil {
+		return string(out), fmt.Errorf("helm %s: %w: %s", strings.Join(args, " "), err, complaint.String())
+	}
+	return string(out), nil
+}
