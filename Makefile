@@ -24,7 +24,7 @@ LDFLAGS := -s -w -X github.com/pratique-dev/pratique/internal/version.override=$
 
 # Modules of this repository that are linted and vetted; each is tested by the
 # target that is named after it.
-MODULES := . e2e e2e/controlplane e2e/sigstore/servers hack/image hack/promcheck
+MODULES := . e2e e2e/certmanager e2e/controlplane e2e/sigstore/servers hack/image hack/promcheck
 # The packages in which goroutines share state.
 RACE := ./policy/... ./reference ./registry/... ./webhook/... ./internal/arming ./internal/certificate ./internal/pullsecret ./internal/notice ./internal/server
 # How long each fuzz test runs.
@@ -32,6 +32,7 @@ FUZZTIME ?= 30s
 # Where make image puts the image: an OCI layout, or a registry.
 LAYOUT ?= $(BIN)/image
 IMAGE ?=
+PLATFORMS ?= linux/amd64,linux/arm64
 # What make bench hands to the bench; see go run ./bench -h.
 BENCH ?=
 
@@ -52,8 +53,8 @@ build: ## Build bin/pratique
 
 .PHONY: image
 image: $(BIN)/image-builder ## Build the container image, into bin/image or IMAGE=host/repository:tag
-	@echo "building for linux/amd64 and linux/arm64 (minutes the first time)"
-	$(BIN)/image-builder -flags "$(GOFLAGS)" -ldflags '$(LDFLAGS)' \
+	@echo "building for $(PLATFORMS) (minutes the first time)"
+	$(BIN)/image-builder -platforms $(PLATFORMS) -flags "$(GOFLAGS)" -ldflags '$(LDFLAGS)' \
 	  -created "$${SOURCE_DATE_EPOCH:-$$(git log -1 --format=%ct)}" \
 	  -label org.opencontainers.image.title=pratique \
 	  -label org.opencontainers.image.description="Admission webhook that verifies and pins container images" \
@@ -62,6 +63,10 @@ image: $(BIN)/image-builder ## Build the container image, into bin/image or IMAG
 	  -label org.opencontainers.image.version=$(VERSION) \
 	  -label org.opencontainers.image.revision="$$(git rev-parse HEAD)" \
 	  $(if $(IMAGE),-push $(IMAGE),-layout $(LAYOUT))
+
+.PHONY: node-image
+node-image: ## Build the container image for tests, for this machine alone
+	$(MAKE) --no-print-directory image PLATFORMS=linux/$$($(GO) env GOARCH) LAYOUT=$(BIN)/node-image IMAGE=
 
 .PHONY: controlplane
 controlplane: ## Build the control plane for tests and the demo
@@ -72,6 +77,11 @@ controlplane: ## Build the control plane for tests and the demo
 sigstore: ## Build the servers of Sigstore for tests
 	@echo "building e2e/sigstore/servers/bin (minutes the first time)"
 	$(MAKE) --no-print-directory -C e2e/sigstore/servers build
+
+.PHONY: certmanager
+certmanager: ## Build cert-manager for tests
+	@echo "building e2e/certmanager/bin (minutes the first time)"
+	$(MAKE) --no-print-directory -C e2e/certmanager build
 
 .PHONY: distribution
 distribution: ## Build the registry for tests
@@ -92,6 +102,7 @@ generate: $(BIN)/controller-gen $(BIN)/helm $(BIN)/helm-docs ## Generate deep co
 .PHONY: clean
 clean: ## Remove what was built
 	rm -rf $(BIN)
+	$(MAKE) --no-print-directory -C e2e/certmanager clean
 	$(MAKE) --no-print-directory -C e2e/controlplane clean
 	$(MAKE) --no-print-directory -C e2e/sigstore/servers clean
 
@@ -114,7 +125,7 @@ verify-vet: ## Does go vet find anything?
 
 .PHONY: verify-lint
 verify-lint: $(BIN)/golangci-lint ## Does golangci-lint find anything?
-	$(call in_each_module,$(BIN)/golangci-lint run --config $(CURDIR)/.golangci.yml ./...)
+	$(call in_each_module,$(BIN)/golangci-lint run --allow-parallel-runners --config $(CURDIR)/.golangci.yml ./...)
 
 .PHONY: verify-chart
 verify-chart: $(BIN)/helm $(BIN)/helm-unittest ## Does the chart render as it should? (what an API server says of it: make test-e2e)
@@ -148,17 +159,19 @@ packages: ## Install GnuPG and skopeo for tests, or say how to
 	hack/packages
 
 .PHONY: test-e2e
-test-e2e: packages build controlplane sigstore distribution $(BIN)/helm $(BIN)/kubeconform ## Tests on a real control plane
+test-e2e: packages build certmanager controlplane sigstore distribution $(BIN)/helm $(BIN)/kubeconform ## Tests on a real control plane
+	$(MAKE) --no-print-directory -C e2e/certmanager test
 	$(MAKE) --no-print-directory -C e2e/controlplane test
 	$(MAKE) --no-print-directory -C e2e/sigstore/servers test
-	cd e2e && $(GO) test -timeout 15m $$($(GO) list ./... | grep -v /nodecases)
+	cd e2e && $(GO) test -timeout 15m $$($(GO) list ./... | grep -v -e /nodecases -e /installed)
 	$(MAKE) --no-print-directory test-node
 
 .PHONY: test-node
-test-node: controlplane ## Tests on a real node, which needs root; elsewhere it says what is left out
+test-node: certmanager controlplane distribution node-image $(BIN)/helm ## Tests on a real node, which needs root; elsewhere it says what is left out
 	hack/packages containerd runc containernetworking-plugins iptables iproute2 || true
-# In its folder, for there go test prints what the tests say also if they pass.
+# In their folders, for there go test prints what the tests say also if they pass.
 	cd e2e/nodecases && $(GO) test -timeout 10m
+	cd e2e/installed && $(GO) test -timeout 20m
 
 .PHONY: fuzz
 fuzz: ## Run each fuzz test for FUZZTIME
