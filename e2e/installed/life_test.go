@@ -30,6 +30,7 @@ func TestLife(t *testing.T) {
 		{"helm upgrade, twice", upgradedTwice},
 		{"helm upgrade to Audit, and helm rollback", rolledBack},
 		{"a node that comes back", comesBack},
+		{"a node that is another one", madeAnew},
 		{"helm uninstall", uninstalled},
 	} {
 		if !t.Run(step.name, func(t *testing.T) { step.run(t, r) }) {
@@ -203,12 +204,36 @@ func comesBack(t *testing.T, r *installation) {
 		}
 		return nil
 	})
-	r.awaitReady(t, replicas)
-	r.awaitArmed(t)
-	refused(t)
+	r.whole(t)
 	if after := running(t, "app"); after.Name != before.Name {
 		t.Errorf("Pod %s, before %s", after.Name, before.Name)
 	}
+}
+
+// madeAnew: the whole cluster is cold. Every Pod has to be admitted again, while
+// nobody is there to be asked; Pratique's own first, without being asked about.
+func madeAnew(t *testing.T, r *installation) {
+	before := running(t, "app")
+	ctx, cancel := context.WithTimeout(t.Context(), 2*within)
+	defer cancel()
+	if err := shared.node.Recreate(ctx); err != nil {
+		t.Fatal(err)
+	}
+	r.whole(t)
+	eventually(t, "the Pod has another in its place", func(context.Context) error {
+		if after := running(t, "app"); after.Name == before.Name {
+			return errors.New("it is the same")
+		}
+		return nil
+	})
+}
+
+// whole waits until all of it works again.
+func (r *installation) whole(t *testing.T) {
+	t.Helper()
+	r.awaitReady(t, replicas)
+	r.awaitArmed(t)
+	refused(t)
 	if err := tryPod(t.Context(), podOf("good", shared.acme.signed.tag)); err != nil {
 		t.Errorf("what is signed: %v", err)
 	}

@@ -5,6 +5,8 @@
 
 package node
 
+import "errors"
+
 const (
 	stageVariable, stageInside = "PRATIQUE_NODE_STAGE", "inside"
 	cgroupVariable             = "PRATIQUE_NODE_CGROUP"
@@ -12,3 +14,5 @@ const (
 
 // enclose leaves out what needs Linux.
 func enclose() int { return leftOut([]string{"Linux"}) }
+
+func removeAll(string) error { return errors.ErrUnsupported }

@@ -158,3 +158,22 @@ func inOurs(path string) bool {
 	}
 	return false
 }
+
+// removeAll removes a folder with all that is mounted in it.
+func removeAll(dir string) error {
+	mounts, err := os.ReadFile("/proc/self/mountinfo")
+	if err != nil {
+		return fmt.Errorf("reading the mounts: %w", err)
+	}
+	// What was mounted last may be on what was mounted before.
+	for _, line := range slices.Backward(strings.Split(string(mounts), "\n")) {
+		fields := strings.Fields(line)
+		if len(fields) < 5 || !strings.HasPrefix(fields[4], dir+"/") {
+			continue
+		}
+		if err := syscall.Unmount(fields[4], syscall.MNT_DETACH); err != nil && !errors.Is(err, syscall.EINVAL) {
+			return fmt.Errorf("unmounting %s: %w", fields[4], err)
+		}
+	}
+	return os.RemoveAll(dir)
+}

@@ -177,6 +177,32 @@ func (n *Node) Stop() error {
 // started again on what they left. It waits as Start does. Pods come back some
 // time later.
 func (n *Node) Restart(ctx context.Context) error {
+	return n.again(ctx, func(context.Context) error { return nil })
+}
+
+// Recreate is Restart with another machine in place of this one, of the same name:
+// the images, the containers and what the kubelet knew are gone, and so are the
+// Node and all Pods, which their controllers make anew.
+func (n *Node) Recreate(ctx context.Context) error {
+	return n.again(ctx, func(ctx context.Context) error {
+		var errs []error
+		for _, dir := range []string{"containerd", "containerd-state", "kubelet", "kubelet-pki"} {
+			errs = append(errs, removeAll(filepath.Join(stateDir, dir)))
+		}
+		for _, args := range [][]string{
+			{"delete", "node", cluster.NodeName},
+			{"delete", "pods", "--all", "--all-namespaces", "--force", "--grace-period=0", "--wait=false"},
+		} {
+			if _, stderr, exit := n.cluster.Kubectl(ctx, args...); exit != 0 {
+				errs = append(errs, errors.New(stderr))
+			}
+		}
+		return errors.Join(errs...)
+	})
+}
+
+// again ends the node's programs, calls meanwhile, and starts them again.
+func (n *Node) again(ctx context.Context, meanwhile func(context.Context) error) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, readyWithin, fmt.Errorf("the node is not ready after %s", readyWithin))
 	defer cancel()
 	if err := n.stopPrograms(); err != nil {
@@ -184,6 +210,9 @@ func (n *Node) Restart(ctx context.Context) error {
 	}
 	before, err := n.heartbeat(ctx) // the last there was
 	if err != nil {
+		return fmt.Errorf("restarting the node: %w", err)
+	}
+	if err := meanwhile(ctx); err != nil {
 		return fmt.Errorf("restarting the node: %w", err)
 	}
 	if err := n.startPrograms(ctx); err != nil {
