@@ -10,9 +10,10 @@ import (
 	"runtime/debug"
 )
 
-// override is set by the linker for releases:
-// -X github.com/pratique-dev/pratique/internal/version.override=v1.2.3.
-var override string
+// Set by the linker, -X github.com/pratique-dev/pratique/internal/version.override=v1.2.3,
+// as the Makefile does. What the toolchain would note besides depends on more than
+// the commit: whether git is there, and what lies beside the sources.
+var override, revision string
 
 // Info is what is known of a build.
 type Info struct {
@@ -26,7 +27,7 @@ type Info struct {
 // Get reads what the linker and the toolchain noted. Without either the version
 // is "devel".
 func Get() Info {
-	info := Info{Version: override, Go: runtime.Version(), Platform: runtime.GOOS + "/" + runtime.GOARCH}
+	info := Info{Version: override, Revision: revision, Go: runtime.Version(), Platform: runtime.GOOS + "/" + runtime.GOARCH}
 	build, ok := debug.ReadBuildInfo()
 	if !ok {
 		info.Version = cmp.Or(info.Version, "devel")
@@ -39,7 +40,7 @@ func Get() Info {
 	for _, setting := range build.Settings {
 		switch setting.Key {
 		case "vcs.revision":
-			info.Revision = setting.Value
+			info.Revision = cmp.Or(info.Revision, setting.Value)
 		case "vcs.modified":
 			info.Modified = setting.Value == "true"
 		}
