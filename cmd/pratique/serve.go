@@ -192,8 +192,8 @@ const rememberedReferences = 10_000
 
 // drainFor is how long a Pod goes on answering after it stopped being ready:
 // the Service's endpoints, and with them the API server, learn of it in that
-// time. It is part of the 10 s that stopping may take.
-const drainFor = 5 * time.Second
+// time (spec section 8).
+const drainFor = 10 * time.Second
 
 // serve runs the rules and the server until ctx ends, or either fails.
 func (f *serveFlags) serve(ctx context.Context, handler *webhook.Handler, parts *parts, gatherer prometheus.Gatherer) error {

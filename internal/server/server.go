@@ -26,8 +26,8 @@ import (
 )
 
 const (
-	// stopWithin is how long requests in flight may take to finish (spec
-	// section 8).
+	// stopWithin is how long requests in flight may take to finish once no more are
+	// taken: as long as API servers wait for an answer by default.
 	stopWithin = 10 * time.Second
 	// readHeader bounds the time for a request's header, on the side servers.
 	readHeader = 5 * time.Second
@@ -117,11 +117,11 @@ func Run(ctx context.Context, o Options) error {
 		}
 		return nil
 	})
-	return finish(ctx, group)
+	return finish(ctx, group, o.Drain+stopWithin)
 }
 
-// finish waits for the servers, but not for ever once they should stop.
-func finish(ctx context.Context, group *errgroup.Group) error {
+// finish waits for the servers, but no longer than that once they should stop.
+func finish(ctx context.Context, group *errgroup.Group, within time.Duration) error {
 	done := make(chan error, 1)
 	go func() { done <- group.Wait() }()
 	select {
@@ -132,7 +132,7 @@ func finish(ctx context.Context, group *errgroup.Group) error {
 	select {
 	case err := <-done:
 		return err
-	case <-time.After(stopWithin):
+	case <-time.After(within):
 		return errors.New("requests were still in flight when the time to stop was over")
 	}
 }
@@ -155,8 +155,10 @@ func (s *server) webhooks(serving context.Context) (webhook.Server, error) {
 	}
 	configure := func(c *tls.Config) {
 		c.MinVersion = tls.VersionTLS12
-		// The API server speaks HTTP/1.1 to webhooks (kubernetes issue 75791),
-		// and what is not spoken cannot be attacked (CVE-2023-44487).
+		// The API server speaks HTTP/1.1 to webhooks behind a Service (kubernetes
+		// issue 75791), to others whatever they offer. So all understand
+		// "Connection: close", and what is not spoken cannot be attacked
+		// (CVE-2023-44487).
 		c.NextProtos = []string{"http/1.1"}
 		s.clients.require(c)
 	}

@@ -10,6 +10,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptrace"
 	"os"
 	"path/filepath"
 	"strings"
@@ -167,6 +168,101 @@ func TestClientLeaves(t *testing.T) {
 	leave()
 	<-gone
 	<-left
+}
+
+// TestDraining: before it stops listening, it says that it is not ready, answers
+// who comes all the same, and asks each client to come back elsewhere.
+func TestDraining(t *testing.T) {
+	t.Parallel()
+	entered, release := make(chan struct{}), make(chan struct{})
+	o := options(t, func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.RawQuery == "slow" {
+			close(entered)
+			<-release
+		}
+		_, _ = io.WriteString(w, "answered")
+	})
+	o.Drain = time.Hour // it does not end before the test
+	stop, _ := start(t, o)
+	client := keeping(t)
+	ask := func(client *http.Client, query string) (reused, asksToClose bool) {
+		t.Helper()
+		trace := &httptrace.ClientTrace{GotConn: func(info httptrace.GotConnInfo) { reused = info.Reused }}
+		request, err := http.NewRequestWithContext(httptrace.WithClientTrace(t.Context(), trace), http.MethodPost, "https://"+o.BindAddress+"/validate?"+query, nil)
+		if err != nil {
+			t.Error(err)
+			return false, false
+		}
+		response, err := client.Do(request)
+		if err != nil {
+			t.Error(err)
+			return false, false
+		}
+		defer func() { _ = response.Body.Close() }()
+		if text, err := io.ReadAll(response.Body); err != nil || response.StatusCode != http.StatusOK || string(text) != "answered" {
+			t.Errorf("%s %q: %v", response.Status, text, err)
+		}
+		return reused, response.Close
+	}
+	for range 2 {
+		if _, asksToClose := ask(client, ""); asksToClose {
+			t.Error("it closes connections before it should stop")
+		}
+	}
+	slow := make(chan struct{})
+	go func() {
+		defer close(slow)
+		ask(keeping(t), "slow")
+	}()
+	<-entered
+	stop()
+	await(t, func() bool {
+		status, body := get(t.Context(), "http://"+o.HealthAddress+"/readyz")
+		return status == http.StatusServiceUnavailable && body == "stopping\n"
+	})
+	if status, _ := get(t.Context(), "https://"+o.BindAddress+"/readyz"); status != http.StatusServiceUnavailable {
+		t.Errorf("on the webhook's own port it is ready: %d", status)
+	}
+	if reused, asksToClose := ask(client, ""); !reused || !asksToClose {
+		t.Errorf("on a connection from before: reused is %t, asked to close it %t", reused, asksToClose)
+	}
+	if reused, asksToClose := ask(client, ""); reused || !asksToClose {
+		t.Errorf("on a new connection: reused is %t, asked to close it %t", reused, asksToClose)
+	}
+	close(release)
+	<-slow
+}
+
+// keeping is a client that keeps its connections.
+func keeping(t *testing.T) *http.Client {
+	t.Helper()
+	transport := &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}, ForceAttemptHTTP2: true}
+	t.Cleanup(transport.CloseIdleConnections)
+	return &http.Client{Transport: transport}
+}
+
+// TestOnlyHTTP1: in HTTP/2 "Connection: close" means nothing to clients.
+func TestOnlyHTTP1(t *testing.T) {
+	t.Parallel()
+	o := options(t, http.NotFound)
+	start(t, o)
+	for _, c := range []struct {
+		offered []string
+		spoken  string // "" for no handshake
+	}{{[]string{"h2", "http/1.1"}, "http/1.1"}, {[]string{"h2"}, ""}} {
+		dialer := tls.Dialer{Config: &tls.Config{InsecureSkipVerify: true, NextProtos: c.offered}}
+		connection, err := dialer.DialContext(t.Context(), "tcp", o.BindAddress)
+		if err != nil {
+			if c.spoken != "" {
+				t.Errorf("%q: %v", c.offered, err)
+			}
+			continue
+		}
+		if got := connection.(*tls.Conn).ConnectionState().NegotiatedProtocol; got != c.spoken || c.spoken == "" {
+			t.Errorf("of %q it speaks %q, want %q", c.offered, got, c.spoken)
+		}
+		_ = connection.Close()
+	}
 }
 
 // TestReadyIsAskedOnce: between two questions the answer may change.
