@@ -44,8 +44,9 @@ const maxConfigsInFlight = 16
 type ImageConfigHandler struct {
 	// Check says what is wrong with an ImageConfig in raw JSON, each problem with
 	// the path of its field, and what may not be meant so.
-	Check func(raw []byte) (problems, warnings []string)
-	Log   logr.Logger
+	Check    func(raw []byte) (problems, warnings []string)
+	Recorder Recorder
+	Log      logr.Logger
 
 	once  sync.Once
 	slots chan struct{}
@@ -54,31 +55,38 @@ type ImageConfigHandler struct {
 // ServeHTTP implements [http.Handler].
 func (h *ImageConfigHandler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	h.once.Do(func() { h.slots = make(chan struct{}, maxConfigsInFlight) })
-	due := time.Now().Add(budget(r))
+	began := time.Now()
+	due := began.Add(budget(r))
 	if err := http.NewResponseController(w).SetWriteDeadline(due.Add(writeWithin)); err != nil {
-		refuse(h.Log, w, fmt.Errorf("bounding the time to write: %w", err))
+		h.refuse(w, fmt.Errorf("bounding the time to write: %w", err))
 		return
 	}
 	select {
 	case h.slots <- struct{}{}:
 		defer func() { <-h.slots }()
 	default:
-		refuse(h.Log, w, &httpError{http.StatusServiceUnavailable, "too many reviews at once"})
+		h.refuse(w, &httpError{http.StatusServiceUnavailable, "too many reviews at once"})
 		return
 	}
 	asked, err := readInTime(w, r, due)
 	if err != nil {
-		refuse(h.Log, w, err)
+		h.refuse(w, err)
 		return
 	}
+	reading := time.Since(began)
 	response, err := h.guarded(asked)
 	if err != nil {
-		refuse(h.Log, w, err)
+		h.refuse(w, err)
 		return
 	}
 	write(h.Log, w, response)
+	h.Recorder.Reviewed(passImageConfig, response.Allowed, reading, time.Since(began))
 	h.Log.Info("reviewed an ImageConfig", "requestID", asked.UID, "operation", asked.Operation, "name", asked.Name,
 		"allowed", response.Allowed, "warnings", len(response.Warnings))
+}
+
+func (h *ImageConfigHandler) refuse(w http.ResponseWriter, err error) {
+	h.Recorder.Refused(passImageConfig, refuse(h.Log, w, err))
 }
 
 // guarded turns a panic into an error: it says nothing about the ImageConfig.

@@ -8,10 +8,12 @@ import (
 	"fmt"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"testing"
 
 	"github.com/go-logr/logr"
+	"github.com/google/go-cmp/cmp"
 	admissionv1 "k8s.io/api/admission/v1"
 
 	"github.com/pratique-dev/pratique/webhook"
@@ -19,9 +21,10 @@ import (
 
 // imageConfigs answers reviews of ImageConfigs; in their spec stands what the
 // check is to say.
-func imageConfigs(t *testing.T) (url string) {
+func imageConfigs(t *testing.T) (server *httptest.Server, counted *recorder) {
 	t.Helper()
-	server := httptest.NewServer(&webhook.ImageConfigHandler{
+	counted = &recorder{}
+	server = httptest.NewServer(&webhook.ImageConfigHandler{
 		Check: func(raw []byte) (problems, warnings []string) {
 			var object struct {
 				Spec struct {
@@ -37,10 +40,10 @@ func imageConfigs(t *testing.T) (url string) {
 			}
 			return object.Spec.Problems, object.Spec.Warnings
 		},
-		Log: logr.Discard(),
+		Recorder: counted, Log: logr.Discard(),
 	})
 	t.Cleanup(server.Close)
-	return server.URL
+	return server, counted
 }
 
 func config(operation, object, old string) string {
@@ -51,7 +54,7 @@ func config(operation, object, old string) string {
 
 func TestImageConfigs(t *testing.T) {
 	t.Parallel()
-	url := imageConfigs(t)
+	server, _ := imageConfigs(t)
 	const bad = `{"spec":{"problems":["spec.a: is\nbad","spec.b: too"],"warnings":["look"]}}`
 	long := fmt.Sprintf(`{"spec":{"problems":[%q],"warnings":[%s"x"]}}`, strings.Repeat("p", 20_000), strings.Repeat(fmt.Sprintf("%q,", strings.Repeat("w", 300)), 20))
 	for name, c := range map[string]struct {
@@ -76,7 +79,7 @@ func TestImageConfigs(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			status, body := exchange(t, "", url, "", config(c.operation, c.object, c.old))
+			status, body := exchange(t, "", server.URL, "", config(c.operation, c.object, c.old))
 			var review admissionv1.AdmissionReview
 			if err := json.Unmarshal([]byte(body), &review); err != nil || status != 200 || review.Response.UID != "u" {
 				t.Fatalf("%d %s: %v", status, body, err)
@@ -104,7 +107,7 @@ func slicesOf(n int, text string) []string {
 // the request is in it.
 func TestImageConfigErrors(t *testing.T) {
 	t.Parallel()
-	url := imageConfigs(t)
+	server, _ := imageConfigs(t)
 	for name, c := range map[string]struct {
 		method, media, body string
 		status              int
@@ -120,10 +123,33 @@ func TestImageConfigErrors(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			status, body := exchange(t, c.method, url, c.media, c.body)
+			status, body := exchange(t, c.method, server.URL, c.media, c.body)
 			if status != c.status || !strings.Contains(body, c.says) || strings.Contains(body, "boom") {
 				t.Errorf("got %d %q, want %d %q", status, body, c.status, c.says)
 			}
 		})
+	}
+}
+
+// TestImageConfigsAreCounted: as the other reviews are.
+func TestImageConfigsAreCounted(t *testing.T) {
+	t.Parallel()
+	server, counted := imageConfigs(t)
+	for _, body := range []string{
+		config("CREATE", `{"spec":{}}`, "null"), config("CREATE", `{"spec":{"problems":["bad"]}}`, "null"), config("DELETE", "null", "null"),
+		config("CREATE", "null", "null"), config("CREATE", `{"spec":{"panics":true}}`, "null"), "{",
+	} {
+		exchange(t, "", server.URL, "", body)
+	}
+	server.Close() // waits for what comes after the answers
+	slices.Sort(counted.reviewed)
+	want := []string{"validate-imageconfig false", "validate-imageconfig true", "validate-imageconfig true"}
+	if diff := cmp.Diff(want, counted.reviewed); diff != "" {
+		t.Errorf("answered (-want +got):\n%s", diff)
+	}
+	slices.Sort(counted.refused)
+	want = []string{"validate-imageconfig 400", "validate-imageconfig 400", "validate-imageconfig 500"}
+	if diff := cmp.Diff(want, counted.refused); diff != "" {
+		t.Errorf("refused (-want +got):\n%s", diff)
 	}
 }

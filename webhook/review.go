@@ -22,10 +22,12 @@ import (
 // UPDATE holds the object twice, with escapes and the user's extra fields.
 const maxReview = 7 << 20
 
-// The two passes of admission.
+// The two passes of admission, and what is counted like one: the check of
+// ImageConfigs.
 const (
-	passMutate   = "mutate"
-	passValidate = "validate"
+	passMutate      = "mutate"
+	passValidate    = "validate"
+	passImageConfig = "validate-imageconfig"
 )
 
 // review is what is read of an AdmissionReview. The objects stay as they were

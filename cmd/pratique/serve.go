@@ -199,7 +199,7 @@ const drainFor = 10 * time.Second
 func (f *serveFlags) serve(ctx context.Context, handler *webhook.Handler, parts *parts, gatherer prometheus.Gatherer) error {
 	listen := f.listen
 	listen.Mutate, listen.Validate = handler.Mutate(), handler.Validate()
-	listen.ValidateImageConfig = &webhook.ImageConfigHandler{Check: checkImageConfig, Log: handler.Log}
+	listen.ValidateImageConfig = &webhook.ImageConfigHandler{Check: checkImageConfig, Recorder: parts.metrics, Log: handler.Log}
 	listen.Gatherer, listen.Ready = gatherer, parts.rules.ready
 	parts.report(handler.InFlight)
 	listen.Certificate = parts.rules.certificate

@@ -97,7 +97,7 @@ func New(registerer prometheus.Registerer, knowsHost func(host string) bool) *Me
 func (m *Metrics) timed() {
 	reviews := prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "pratique_reviews_total",
-		Help: "AdmissionReviews answered, by pass (mutate, validate) and whether they were allowed.",
+		Help: "AdmissionReviews answered, by pass (mutate, validate, validate-imageconfig) and whether they were allowed.",
 	}, []string{"pass", "allowed"})
 	duration := prometheus.NewHistogramVec(prometheus.HistogramOpts{
 		Name: "pratique_review_duration_seconds", Buckets: buckets(),
@@ -109,7 +109,7 @@ func (m *Metrics) timed() {
 	}, []string{"stage"})
 	m.registerer.MustRegister(reviews, duration, stages)
 	m.passes, m.stages = map[string]pass{}, map[string]prometheus.Observer{}
-	for _, name := range []string{"mutate", "validate"} {
+	for _, name := range []string{"mutate", "validate", "validate-imageconfig"} {
 		m.passes[name] = pass{
 			allowed: reviews.WithLabelValues(name, "true"), denied: reviews.WithLabelValues(name, "false"),
 			whole: duration.WithLabelValues(name),
@@ -121,7 +121,7 @@ func (m *Metrics) timed() {
 	}
 }
 
-// Reviewed counts an answered AdmissionReview, by one of the two passes. It
+// Reviewed counts an answered AdmissionReview, by one of the passes. It
 // allocates nothing.
 func (m *Metrics) Reviewed(name string, allowed bool, reading, whole time.Duration) {
 	pass := m.passes[name]

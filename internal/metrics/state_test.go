@@ -64,14 +64,17 @@ func TestReviews(t *testing.T) {
 	m.Reviewed("validate", true, time.Millisecond, time.Second)
 	m.Reviewed("validate", false, time.Millisecond, time.Second)
 	m.Reviewed("mutate", true, time.Millisecond, time.Second)
+	m.Reviewed("validate-imageconfig", false, time.Millisecond, time.Second)
 	m.Refused("mutate", 400)
 	want(t, values(t, registry, "pratique_review", "pratique_refused", "pratique_stage"), map[string]float64{
 		"pratique_reviews_total allowed=true pass=validate": 1, "pratique_reviews_total allowed=false pass=validate": 1,
 		"pratique_reviews_total allowed=true pass=mutate": 1, "pratique_reviews_total allowed=false pass=mutate": 0,
 		"pratique_review_duration_seconds pass=mutate": 1, "pratique_review_duration_seconds pass=validate": 2,
 		"pratique_refused_reviews_total code=400 pass=mutate": 1, "pratique_refused_reviews_total code=503 pass=mutate": 0,
-		"pratique_refused_reviews_total code=503 pass=validate": 0,
-		"pratique_stage_duration_seconds stage=read":            3, "pratique_stage_duration_seconds stage=resolve": 0,
+		"pratique_refused_reviews_total code=503 pass=validate":         0,
+		"pratique_reviews_total allowed=true pass=validate-imageconfig": 0, "pratique_reviews_total allowed=false pass=validate-imageconfig": 1,
+		"pratique_review_duration_seconds pass=validate-imageconfig": 1, "pratique_refused_reviews_total code=503 pass=validate-imageconfig": 0,
+		"pratique_stage_duration_seconds stage=read": 4, "pratique_stage_duration_seconds stage=resolve": 0,
 		"pratique_stage_duration_seconds stage=verify": 0,
 	})
 }
