@@ -64,11 +64,17 @@ func newRoom(t *testing.T, labels ...string) *room {
 		// The test's context has ended.
 		_ = r.client.CoreV1().Namespaces().Delete(context.Background(), made.Name, metav1.DeleteOptions{})
 	})
+	r.awaitAccount(t)
+	return r
+}
+
+// awaitAccount waits for that without which there are no Pods.
+func (r *room) awaitAccount(t *testing.T) {
+	t.Helper()
 	r.eventually(t, settled, "the namespace has its ServiceAccount", func(ctx context.Context) error {
 		_, err := r.client.CoreV1().ServiceAccounts(r.namespace).Get(ctx, "default", metav1.GetOptions{})
 		return err
 	})
-	return r
 }
 
 // at is the same room with images in another registry.

@@ -32,6 +32,7 @@ type deserted struct {
 	*room
 
 	image, other string
+	stored       string // what image becomes in a Pod
 }
 
 // newDesert makes what a namespace has in it, and takes the server away.
@@ -45,8 +46,21 @@ func newDesert(t *testing.T) *deserted {
 	d := &deserted{room: newRoom(t, env.OtherServer+"="+server.Name)}
 	// No ImageConfig covers them: they are let in as they are.
 	d.image, d.other = d.prefix()+"app:v1", d.prefix()+"app:v2"
-	d.deployment(t, "web", 2, 1)
+	d.stored = d.image
+	d.furnish(t)
 	d.deployment(t, "wide", 0, manyContainers)
+	if err := server.Terminate(); err != nil {
+		t.Fatal(err)
+	}
+	// Nobody answers: what is asked about is refused.
+	d.mustAsk(t, "a new Pod", d.try(t.Context(), pod("new", d.image)).err)
+	return d
+}
+
+// furnish makes a Deployment, a Job and Pods, while somebody answers.
+func (d *deserted) furnish(t *testing.T) {
+	t.Helper()
+	d.deployment(t, "web", 2, 1)
 	job := &batchv1.Job{ObjectMeta: metav1.ObjectMeta{Name: "once"}, Spec: batchv1.JobSpec{Template: d.template(1)}}
 	job.Spec.Template.Spec.RestartPolicy = corev1.RestartPolicyNever
 	if _, err := d.client.BatchV1().Jobs(d.namespace).Create(t.Context(), job, metav1.CreateOptions{}); err != nil {
@@ -56,16 +70,10 @@ func newDesert(t *testing.T) *deserted {
 		p := pod(name, d.image)
 		p.Spec.Volumes = []corev1.Volume{{Name: "data", VolumeSource: corev1.VolumeSource{Image: &corev1.ImageVolumeSource{Reference: d.image}}}}
 		p.Finalizers = []string{"e2e.pratique.dev/held"}
-		d.create(t.Context(), p).admitted(t, d.image)
+		d.create(t.Context(), p).admitted(t, d.stored)
 	}
 	d.awaitPods(t, "app=web", 2)
 	d.awaitPods(t, "job-name=once", 1)
-	if err := server.Terminate(); err != nil {
-		t.Fatal(err)
-	}
-	// Nobody answers: what is asked about is refused.
-	d.mustAsk(t, "a new Pod", d.try(t.Context(), pod("new", d.image)).err)
-	return d
 }
 
 func (d *deserted) template(containers int) corev1.PodTemplateSpec {
