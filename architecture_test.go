@@ -48,6 +48,7 @@ var mayImport = map[string][]string{
 	"internal/arming":                  {},
 	"internal/certificate":             {},
 	"internal/notice":                  {},
+	"internal/logwriter":               {},
 	"registry/registrytest":            {},
 	// For tests and bench; it may know nothing of what judges its signatures.
 	"policy/cosign/cosigntest": {"registry/registrytest"},

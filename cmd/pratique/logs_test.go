@@ -7,6 +7,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
+	"fmt"
 	stdlog "log"
 	"log/slog"
 	"os"
@@ -17,6 +18,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/sirupsen/logrus"
+	"google.golang.org/grpc/grpclog"
 	utilruntime "k8s.io/apimachinery/pkg/util/runtime"
 	"k8s.io/klog/v2"
 	ctrl "sigs.k8s.io/controller-runtime"
@@ -30,8 +32,13 @@ const (
 )
 
 func logWithAll() {
-	log := logToJSON(os.Stderr)
-	countHandshakes(log, prometheus.NewRegistry())
+	registry := prometheus.NewRegistry()
+	log, end, err := logTo(os.Stderr, registry)
+	if err != nil {
+		panic(err)
+	}
+	defer end()
+	countHandshakes(log, registry)
 	log.Info("own")
 	ctrl.Log.Info("controller-runtime")
 	klog.Info("klog, and \"quoted\"\nin two lines")
@@ -43,6 +50,15 @@ func logWithAll() {
 	logrus.Debug("too much")
 	stdlog.Print("log")
 	slog.Info("slog")
+	grpclog.Error("grpc, ", "in parts")
+	grpclog.Errorf("grpc, %s", "formatted")
+	grpclog.Errorln("grpc, in a", "line")
+	grpclog.Component("part").Error("grpc, a part of it")
+	grpclog.Info("too much")
+	grpclog.Warning("too much")
+	fmt.Fprintln(os.Stderr, "to standard error")
+	fmt.Printf("to standard output\n\nin several lines\n")
+	fmt.Fprint(os.Stderr, strings.Repeat("long ", 2000)+"without an end")
 	klog.Flush()
 }
 
@@ -52,6 +68,7 @@ type entry struct {
 	Level string    `json:"level"`
 	Msg   string    `json:"msg"`
 	Err   string    `json:"err"`
+	Text  string    `json:"text"` // that a library printed
 }
 
 // entries reads a log.
@@ -81,10 +98,12 @@ func TestLogsAreJSON(t *testing.T) {
 	got := entries(t, stderr.String())
 	for _, want := range []string{
 		"own", "controller-runtime", "klog, and \"quoted\"\nin two lines", "klog with values", "klog with a context", "unhandled", "logrus\nin two lines", "log", "slog",
+		"grpc, in parts", "grpc, formatted", "grpc, in a line", "grpc, a part of it",
+		"to standard error", "to standard output", "in several lines", "without an end",
 	} {
 		found := 0
 		for _, e := range got {
-			if strings.Contains(e.Msg, want) || strings.Contains(e.Err, want) {
+			if strings.Contains(e.Msg+"|"+e.Err+"|"+e.Text, want) {
 				found++
 			}
 		}

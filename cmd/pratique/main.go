@@ -17,6 +17,7 @@ import (
 	"path/filepath"
 	"strings"
 	"syscall"
+	"time"
 
 	"github.com/spf13/cobra"
 )
@@ -53,7 +54,15 @@ func run(ctx context.Context, args []string) int {
 	if exit, ok := errors.AsType[*exitError](err); ok {
 		return exit.code
 	}
-	fmt.Fprintf(root.ErrOrStderr(), "pratique: %s\n", strings.TrimSpace(err.Error()))
+	told := make(chan struct{})
+	go func() {
+		defer close(told)
+		fmt.Fprintf(root.ErrOrStderr(), "pratique: %s\n", strings.TrimSpace(err.Error()))
+	}()
+	select {
+	case <-told:
+	case <-time.After(lastWords): // nobody reads it
+	}
 	return exitUsage
 }
 

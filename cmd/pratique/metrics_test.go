@@ -91,18 +91,27 @@ func exported(text string) map[string]metric {
 type process struct {
 	webhook, metrics string // addresses
 	stderr           bytes.Buffer
+	ended            error  // how, once it has
 	stop             func() // and wait
 }
 
 func newProcess(t *testing.T, args ...string) *process {
 	t.Helper()
-	s := &process{webhook: freePort(t), metrics: freePort(t)}
+	s := &process{}
+	s.start(t, &s.stderr, args...)
+	return s
+}
+
+// start starts it, with its log somewhere.
+func (s *process) start(t *testing.T, log io.Writer, args ...string) {
+	t.Helper()
+	s.webhook, s.metrics = freePort(t), freePort(t)
 	health := freePort(t)
 	command := exec.CommandContext(t.Context(), os.Args[0], append([]string{
 		"serve", "--bind-address", s.webhook, "--metrics-address", s.metrics, "--health-address", health,
 	}, args...)...)
 	command.Env = append(os.Environ(), asProgram+"=1", "KUBERNETES_SERVICE_HOST=")
-	command.Stderr = &s.stderr
+	command.Stderr = log
 	command.Cancel = func() error { return command.Process.Signal(syscall.SIGTERM) }
 	if err := command.Start(); err != nil {
 		t.Fatal(err)
@@ -110,10 +119,12 @@ func newProcess(t *testing.T, args ...string) *process {
 	ended := make(chan struct{})
 	go func() {
 		defer close(ended)
-		_ = command.Wait() // its log tells
+		s.ended = command.Wait()
 	}()
 	s.stop = func() {
 		_ = command.Process.Signal(syscall.SIGTERM) // unless it ended by itself
+		// What does not end is to fail its test, and no other.
+		defer time.AfterFunc(time.Minute, func() { _ = command.Process.Kill() }).Stop()
 		<-ended
 	}
 	t.Cleanup(s.stop)
@@ -126,7 +137,6 @@ func newProcess(t *testing.T, args ...string) *process {
 		case <-time.After(10 * time.Millisecond):
 		}
 	}
-	return s
 }
 
 func freePort(t *testing.T) string {
@@ -215,8 +225,12 @@ func served(t *testing.T) (text, log string, ends time.Time) {
 		send(t, hook+"/validate", review(image))
 	}
 	send(t, hook+"/validate", "")
+	for _, object := range []string{`null`, `{"apiVersion":"pratique.dev/v1alpha1","kind":"ImageConfig","metadata":{"name":"x"},"spec":{"no":"such"}}`} {
+		send(t, hook+"/validate-imageconfig", `{"apiVersion":"admission.k8s.io/v1","kind":"AdmissionReview","request":{"uid":"u","operation":"CREATE","object":`+object+`}}`)
+	}
 	// A review is counted after it was answered.
-	for !strings.Contains(text, `pratique_verdicts_total{engine="ContainersPolicy"`) {
+	for !strings.Contains(text, `pratique_verdicts_total{engine="ContainersPolicy"`) ||
+		!strings.Contains(text, `pratique_reviews_total{allowed="false",pass="validate-imageconfig"} 1`) {
 		text = send(t, "http://"+s.metrics+"/metrics", "")
 	}
 	s.stop()
@@ -293,6 +307,9 @@ func checkValues(t *testing.T, text string, ends time.Time) {
 		`pratique_rules{kind="policy.json",ready="false"}`:                                             "0",
 		`pratique_reviews_total{allowed="true",pass="mutate"}`:                                         "1",
 		`pratique_refused_reviews_total{code="405",pass="validate"}`:                                   "1",
+		`pratique_reviews_total{allowed="false",pass="validate-imageconfig"}`:                          "1",
+		`pratique_review_duration_seconds_count{pass="validate-imageconfig"}`:                          "1",
+		`pratique_refused_reviews_total{code="400",pass="validate-imageconfig"}`:                       "1",
 		`pratique_stage_duration_seconds_count{stage="resolve"}`:                                       "1",
 		`pratique_stage_duration_seconds_count{stage="verify"}`:                                        "2",
 		`pratique_cache_events_total{cache="verdicts",event="hit"}`:                                    "1",

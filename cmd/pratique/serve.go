@@ -64,7 +64,7 @@ With --containers-policy the policy.json in that file is asked besides.`,
 			if err := f.check(c); err != nil {
 				return usage(c, err)
 			}
-			return f.run(c.Context())
+			return f.run(c)
 		},
 	}
 	flags := c.Flags()
@@ -131,9 +131,14 @@ func (f *serveFlags) checkClients(c *cobra.Command) error {
 	return nil
 }
 
-func (f *serveFlags) run(ctx context.Context) error {
-	log := logToJSON(os.Stderr)
-	ctx = logr.NewContext(ctx, log)
+func (f *serveFlags) run(c *cobra.Command) error {
+	registerer := prometheus.NewRegistry()
+	log, endLog, err := logFor(c, registerer)
+	if err != nil {
+		return err
+	}
+	defer endLog()
+	ctx := logr.NewContext(c.Context(), log)
 	catalog, err := webhook.LoadCatalog(f.catalog...)
 	if err != nil {
 		return fmt.Errorf("reading the catalog: %w", err)
@@ -142,7 +147,6 @@ func (f *serveFlags) run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	registerer := prometheus.NewRegistry()
 	registerer.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	countHandshakes(log, registerer)
 	settings := settings{
