@@ -127,10 +127,8 @@ func (i *installed) replicas(t *testing.T, want int) {
 // would call it drift.
 func (i *installed) steady(t *testing.T) {
 	t.Helper()
-	command := i.KubectlCommand(t.Context(), "diff", "--server-side", "--field-manager=gitops", "--force-conflicts", "--filename=-")
-	command.Stdin = strings.NewReader(rendered(t, "--no-hooks"))
-	if output, err := command.CombinedOutput(); err != nil {
-		t.Errorf("drift: %v\n%s", err, output)
+	if drift := i.Drift(t.Context(), rendered(t, "--no-hooks")); drift != "" {
+		t.Errorf("drift: %s", drift)
 	}
 }
 

@@ -5,11 +5,8 @@ package chart_test
 
 import (
 	"encoding/json"
-	"errors"
-	"io"
 	"os"
 	"path/filepath"
-	"strings"
 	"testing"
 
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
@@ -20,7 +17,7 @@ import (
 )
 
 const (
-	release   = "pratique"
+	release   = helm.Release
 	namespace = "pratique-system"
 )
 
@@ -47,7 +44,11 @@ func run(t *testing.T, kubeconfig string, args ...string) string {
 // rendered is what the chart makes with these values, hooks and all.
 func rendered(t *testing.T, args ...string) string {
 	t.Helper()
-	return run(t, os.DevNull, append([]string{"template", release, path(t, "charts", "pratique"), "--namespace", namespace}, args...)...)
+	manifest, err := helm.Template(t.Context(), namespace, args...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return manifest
 }
 
 func full(t *testing.T) []string {
@@ -58,20 +59,11 @@ func full(t *testing.T) []string {
 // objects of a manifest.
 func objects(t *testing.T, manifest string) []*unstructured.Unstructured {
 	t.Helper()
-	var all []*unstructured.Unstructured
-	for decoder := utilyaml.NewYAMLToJSONDecoder(strings.NewReader(manifest)); ; {
-		object := &unstructured.Unstructured{}
-		err := decoder.Decode(&object.Object)
-		if errors.Is(err, io.EOF) {
-			return all
-		}
-		if err != nil {
-			t.Fatal(err)
-		}
-		if len(object.Object) > 0 {
-			all = append(all, object)
-		}
+	all, err := helm.Objects(manifest)
+	if err != nil {
+		t.Fatal(err)
 	}
+	return all
 }
 
 // decode reads a YAML or JSON document into anything.

@@ -5,6 +5,7 @@ package cluster
 
 import (
 	"context"
+	"fmt"
 	"os/exec"
 	"strings"
 )
@@ -43,4 +44,16 @@ func run(cmd *exec.Cmd) (stdout, stderr string, exit int) {
 		errOut.WriteString(err.Error() + "\n")
 	}
 	return out.String(), errOut.String(), exit
+}
+
+// Drift is what kubectl diff says of a manifest that was applied: empty if what
+// is in the cluster is what was asked for, as GitOps would see it.
+func (c *Cluster) Drift(ctx context.Context, manifest string) string {
+	command := c.KubectlCommand(ctx, "diff", "--server-side", "--field-manager=gitops", "--force-conflicts", "--filename=-")
+	command.Stdin = strings.NewReader(manifest)
+	output, err := command.CombinedOutput()
+	if err != nil {
+		return fmt.Sprintf("%v\n%s", err, output)
+	}
+	return ""
 }

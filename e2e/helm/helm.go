@@ -9,10 +9,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
+
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/util/yaml"
 
 	"github.com/pratique-dev/pratique/e2e/cluster"
 )
@@ -42,4 +46,35 @@ func Run(ctx context.Context, kubeconfig string, args ...string) (stdout string,
 		return string(out), fmt.Errorf("helm %s: %w: %s", strings.Join(args, " "), err, complaint.String())
 	}
 	return string(out), nil
+}
+
+// Release is what Template calls the release.
+const Release = "pratique"
+
+// Template is what the chart makes for a release in a namespace, hooks and all.
+func Template(ctx context.Context, namespace string, args ...string) (manifest string, err error) {
+	root, err := cluster.Checkout()
+	if err != nil {
+		return "", err
+	}
+	chart := filepath.Join(root, "charts", "pratique")
+	return Run(ctx, os.DevNull, append([]string{"template", Release, chart, "--namespace", namespace}, args...)...)
+}
+
+// Objects of a manifest.
+func Objects(manifest string) ([]*unstructured.Unstructured, error) {
+	var all []*unstructured.Unstructured
+	for decoder := yaml.NewYAMLToJSONDecoder(strings.NewReader(manifest)); ; {
+		object := &unstructured.Unstructured{}
+		err := decoder.Decode(&object.Object)
+		if errors.Is(err, io.EOF) {
+			return all, nil
+		}
+		if err != nil {
+			return nil, fmt.Errorf("reading a manifest: %w", err)
+		}
+		if len(object.Object) > 0 {
+			all = append(all, object)
+		}
+	}
 }

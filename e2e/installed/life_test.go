@@ -250,10 +250,11 @@ func uninstalled(t *testing.T, r *installation) {
 	if len(left) > 0 {
 		t.Errorf("left behind: %v", left)
 	}
-	if out := kubectl(t, "get", "clusterroles,clusterrolebindings", "-o", "name"); strings.Contains(out, "/pratique\n") {
+	r.awaitGone(t)
+	const kinds = "clusterroles,clusterrolebindings,roles,rolebindings,serviceaccounts,deployments,jobs,pods,services,configmaps,networkpolicies"
+	if out := kubectl(t, "get", kinds, "--all-namespaces", "--selector=app.kubernetes.io/instance="+release, "-o", "name"); out != "" {
 		t.Errorf("left behind:\n%s", out)
 	}
-	r.awaitGone(t)
 	kubectl(t, "get", "imageconfig.pratique.dev/acme")
 	running(t, "app")
 	if err := tryPod(t.Context(), podOf("bad", shared.acme.unsigned.tag)); err != nil {

@@ -4,12 +4,6 @@
 package issuer_test
 
 import (
-	"errors"
-	"fmt"
-	"io"
-	"os"
-	"os/exec"
-	"path/filepath"
 	"strings"
 	"testing"
 
@@ -19,7 +13,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/util/yaml"
 
-	"github.com/pratique-dev/pratique/e2e/cluster"
+	"github.com/pratique-dev/pratique/e2e/helm"
 	"github.com/pratique-dev/pratique/e2e/issuer"
 )
 
@@ -50,7 +44,9 @@ func (w *world) charts(t *testing.T) {
 				verify(t, secret, name)
 			}
 			w.inject(t, test.name, r.injected, secret.Data["ca.crt"])
-			w.steady(t, r.wanted)
+			if drift := w.Drift(t.Context(), r.wanted); drift != "" {
+				t.Errorf("drift: %s", drift)
+			}
 		})
 	}
 }
@@ -75,7 +71,15 @@ func render(t *testing.T, namespace, set string) rendered {
 		WebhookAnnotations []string `json:"webhook-annotations"`
 	}
 	var deployment appsv1.Deployment
-	for _, object := range objects(t, helm(t, namespace, set)) {
+	manifest, err := helm.Template(t.Context(), namespace, "--set", "certificates.certManager.enabled=true", "--set", set)
+	if err != nil {
+		t.Fatal(err)
+	}
+	objects, err := helm.Objects(manifest)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, object := range objects {
 		switch kind := object.GroupVersionKind(); {
 		case kind.Group == "cert-manager.io":
 			raw, err := object.MarshalJSON()
@@ -116,58 +120,4 @@ func mounted(pod corev1.PodSpec, dir string) string {
 		}
 	}
 	return ""
-}
-
-// steady fails if what is in the cluster is not what was asked for: GitOps would
-// call it drift.
-func (w *world) steady(t *testing.T, wanted string) {
-	t.Helper()
-	command := w.KubectlCommand(t.Context(), "diff", "--server-side", "--field-manager=gitops", "--force-conflicts", "--filename=-")
-	command.Stdin = strings.NewReader(wanted)
-	if output, err := command.CombinedOutput(); err != nil {
-		t.Errorf("drift: %v\n%s", err, output)
-	}
-}
-
-// helm is what helm template prints, with no settings but these.
-func helm(t *testing.T, namespace, set string) string {
-	t.Helper()
-	root, err := cluster.Checkout()
-	if err != nil {
-		t.Fatal(err)
-	}
-	binary := filepath.Join(root, "bin", "helm")
-	if _, err := os.Stat(binary); err != nil {
-		t.Fatalf("%v; build it with: make test-e2e", err)
-	}
-	command := exec.CommandContext(t.Context(), binary, "template", "pratique", filepath.Join(root, "charts", "pratique"),
-		"--namespace", namespace, "--set", "certificates.certManager.enabled=true", "--set", set)
-	home := t.TempDir()
-	command.Env = append(os.Environ(), "KUBECONFIG="+os.DevNull, "HELM_CONFIG_HOME="+home, "HELM_CACHE_HOME="+home, "HELM_DATA_HOME="+home)
-	var stderr strings.Builder
-	command.Stderr = &stderr
-	stdout, err := command.Output()
-	if err != nil {
-		t.Fatal(fmt.Errorf("rendering the chart: %w: %s", err, stderr.String()))
-	}
-	return string(stdout)
-}
-
-// objects of a manifest.
-func objects(t *testing.T, manifest string) []*unstructured.Unstructured {
-	t.Helper()
-	var all []*unstructured.Unstructured
-	for decoder := yaml.NewYAMLToJSONDecoder(strings.NewReader(manifest)); ; {
-		object := &unstructured.Unstructured{}
-		err := decoder.Decode(&object.Object)
-		if errors.Is(err, io.EOF) {
-			return all
-		}
-		if err != nil {
-			t.Fatal(err)
-		}
-		if len(object.Object) > 0 {
-			all = append(all, object)
-		}
-	}
 }

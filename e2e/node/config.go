@@ -7,7 +7,6 @@ import (
 	"context"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 
 	"github.com/pratique-dev/pratique/e2e/cluster"
@@ -221,6 +220,3 @@ func (n *Node) components() [][]string {
 		{"coredns", "-conf", n.path("Corefile")},
 	}
 }
-
-// lookPath finds a program by its name or path.
-func lookPath(name string) (string, error) { return exec.LookPath(name) }

@@ -12,9 +12,9 @@ import (
 )
 
 const (
-	// requiredVariable with the value "required" makes it a failure that the
-	// machine cannot run a node; CI sets it.
-	requiredVariable = "PRATIQUE_E2E_NODE"
+	// requiredVariable with the value required makes it a failure that the machine
+	// cannot run a node; CI sets it.
+	requiredVariable, required = "PRATIQUE_E2E_NODE", "required"
 	// packages are what a node needs besides our own binary, by their names in
 	// Debian; hack/packages installs them.
 	packages = "containerd runc containernetworking-plugins iptables iproute2"
@@ -40,6 +40,10 @@ func Main(run func() int) int {
 	if os.Getenv(stageVariable) == stageInside {
 		return run()
 	}
+	if value := os.Getenv(requiredVariable); value != "" && value != required {
+		fmt.Fprintf(os.Stderr, "FAIL: %s=%q: want %q, or nothing\n", requiredVariable, value, required)
+		return 1
+	}
 	if lack := missing(); len(lack) > 0 {
 		return leftOut(lack)
 	}
@@ -49,7 +53,7 @@ func Main(run func() int) int {
 // leftOut tells of what did not run.
 func leftOut(lack []string) int {
 	verdict, code := "LEFT OUT", 0
-	if os.Getenv(requiredVariable) == "required" {
+	if os.Getenv(requiredVariable) == required {
 		verdict, code = "FAIL", 1
 	}
 	fmt.Fprintf(os.Stderr, "*** %s: everything in %s: this machine cannot run a node; it lacks %s.\n"+

@@ -30,6 +30,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"time"
 
@@ -271,7 +272,7 @@ func (n *Node) startPrograms(ctx context.Context) error {
 
 // run starts a program of the node.
 func (n *Node) run(name, binary string, args ...string) error {
-	path, err := lookPath(binary)
+	path, err := exec.LookPath(binary)
 	if err != nil {
 		return fmt.Errorf("finding %s: %w", name, err)
 	}
