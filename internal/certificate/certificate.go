@@ -33,9 +33,11 @@ const (
 	valueMade = "made"
 )
 
-// backdate is how long before it was made a certificate begins to be good: API
-// servers whose clocks are behind must believe it at once.
-const backdate = time.Hour
+// backdate is how long before it was made a certificate begins to be good. API
+// servers must believe it at once, also if their clocks are behind, or that of the
+// replica that made it is ahead: it would be too early for a replacement then,
+// and nobody would notice that it was one. As long as an authority is good.
+const backdate = 365 * 24 * time.Hour
 
 // Times are how long certificates are good, and how long is waited before one
 // is relied on, or not any more.

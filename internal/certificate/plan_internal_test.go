@@ -296,7 +296,27 @@ func TestNoLeafBeyondItsUse(t *testing.T) {
 	if !a.IsCA || !a.MaxPathLenZero || a.KeyUsage != x509.KeyUsageCertSign || len(a.ExtKeyUsage) != 0 {
 		t.Errorf("authority: %+v", a)
 	}
-	if !c.NotBefore.Equal(start().Add(-time.Hour)) {
-		t.Errorf("it begins at %s", c.NotBefore)
+}
+
+// TestClockAhead: what a replica makes while its clock is ahead, is good by the
+// clocks of API servers, and goes on being good when its own is right again.
+func TestClockAhead(t *testing.T) {
+	t.Parallel()
+	h := newHistory(t)
+	h.want("A:A 720h")
+	for _, ahead := range []time.Duration{21 * day, 250 * day, 360 * day} {
+		h.now = start().Add(ahead)
+		for range 4 { // a new authority, carried, and a leaf by it
+			h.step()
+			h.carry()
+			h.after(10 * time.Minute)
+		}
+		for _, now := range []time.Time{start(), start().Add(time.Hour), start().Add(20 * day)} {
+			for _, c := range append([]*x509.Certificate{h.state.leaf.certificate}, h.state.authorities[h.state.issuer(now)].certificate) {
+				if now.Before(c.NotBefore) || ended(c, now) {
+					t.Errorf("%s ahead: %s is good from %s to %s, and not at %s", ahead, c.Subject, c.NotBefore, c.NotAfter, now)
+				}
+			}
+		}
 	}
 }
