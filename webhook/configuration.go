@@ -122,7 +122,7 @@ func (o *ConfigurationOptions) check() error {
 	case (o.Service == "") == (o.URL == ""):
 		errs = append(errs, errors.New("either a Service or a URL is needed"))
 	case o.URL != "":
-		errs = append(errs, checkURL(o.URL))
+		errs = append(errs, CheckURL(o.URL))
 	}
 	return errors.Join(append(errs, o.checkFailure())...)
 }
@@ -138,16 +138,26 @@ func (o *ConfigurationOptions) checkFailure() error {
 	default:
 		errs = append(errs, fmt.Errorf("failure policy %q is neither Fail nor Ignore", o.FailurePolicy))
 	}
-	if t := o.Timeout; t != 0 && (t < minTimeout || t > maxTimeout || t%time.Second != 0) {
-		errs = append(errs, fmt.Errorf("timeout %s is not in whole seconds from %s to %s", t, minTimeout, maxTimeout))
+	if o.Timeout != 0 {
+		errs = append(errs, CheckTimeout(o.Timeout))
 	}
 	return errors.Join(errs...)
 }
 
-// checkURL refuses what the API server refuses, and a path, which is ours to add.
-func checkURL(text string) error {
+// CheckTimeout refuses a [ConfigurationOptions.Timeout] that the API server
+// refuses.
+func CheckTimeout(t time.Duration) error {
+	if t < minTimeout || t > maxTimeout || t%time.Second != 0 {
+		return fmt.Errorf("timeout %s is not in whole seconds from %s to %s", t, minTimeout, maxTimeout)
+	}
+	return nil
+}
+
+// CheckURL refuses a [ConfigurationOptions.URL] that the API server refuses, and
+// one with a path, which is ours to add.
+func CheckURL(text string) error {
 	u, err := url.Parse(text)
-	if err != nil || u.Scheme != "https" || u.Host == "" || u.User != nil || strings.Trim(u.Path, "/") != "" || strings.ContainsAny(text, "?#") {
+	if err != nil || u.Scheme != "https" || u.Hostname() == "" || u.User != nil || strings.Trim(u.Path, "/") != "" || strings.ContainsAny(text, "?#") {
 		// It is not repeated: it may hold a password.
 		return errors.New("the URL is not one such as https://pratique.example.com:9443")
 	}

@@ -260,6 +260,7 @@ func TestConfigurationsRefused(t *testing.T) {
 		"either a Service ":       func(o *webhook.ConfigurationOptions) { o.URL = "https://a.example" },
 		"the URL is not":          func(o *webhook.ConfigurationOptions) { o.Service, o.URL = "", "http://a.example" },
 		"the URL is not ":         func(o *webhook.ConfigurationOptions) { o.Service, o.URL = "", "https://" },
+		"the URL is not  ":        func(o *webhook.ConfigurationOptions) { o.Service, o.URL = "", "https://:9443" },
 		"the URL is not one":      func(o *webhook.ConfigurationOptions) { o.Service, o.URL = "", "https://a.example/x" },
 		"the URL is not one ":     func(o *webhook.ConfigurationOptions) { o.Service, o.URL = "", "https://a.example?x" },
 		"the URL is not one such": func(o *webhook.ConfigurationOptions) { o.Service, o.URL = "", "https://u:p@a.example" },

@@ -52,5 +52,5 @@ func (f *switchFlags) arm(c *cobra.Command) error {
 		fmt.Fprintln(c.OutOrStdout(), "arming")
 		return nil
 	}
-	return f.await(c, config, s.Armed, "armed", "the webhook configurations are not in force yet; the log of the replicas says why")
+	return told(config, f.await(c, s.Armed, "armed", "the webhook configurations are not in force yet; the log of the replicas says why"))
 }

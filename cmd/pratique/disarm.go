@@ -94,28 +94,28 @@ func (f *switchFlags) disarm(c *cobra.Command) error {
 	}
 	ctx, cancel := context.WithTimeout(c.Context(), askFor)
 	defer cancel()
-	orphan, err := s.Off(ctx)
+	ownerErr, err := s.Off(ctx)
 	if err != nil {
 		return told(config, err)
 	}
-	if orphan != nil {
+	if ownerErr != nil {
 		fmt.Fprintf(c.ErrOrStderr(), "pratique: Deployment %q cannot be read, so ConfigMap %s/%s stays until pratique arm: %s\n",
-			f.deployment, f.namespace, arming.Marker, printable(told(config, orphan).Error()))
+			f.deployment, f.namespace, arming.Marker, printable(told(config, ownerErr).Error()))
 	}
 	if f.wait == 0 {
 		fmt.Fprintln(c.OutOrStdout(), "disarming")
 		return nil
 	}
-	return f.await(c, config, s.Gone, "disarmed", "the webhook configurations are still there")
+	return told(config, f.await(c, s.Gone, "disarmed", "the webhook configurations are still there"))
 }
 
-// await waits for as long as it may.
-func (f *switchFlags) await(c *cobra.Command, config *rest.Config, reached func(context.Context) (bool, error), done, not string) error {
+// await waits for as long as it may, and says that it is done, or not.
+func (f *switchFlags) await(c *cobra.Command, reached func(context.Context) (bool, error), done, not string) error {
 	ctx, cancel := context.WithTimeout(c.Context(), f.wait)
 	defer cancel()
 	ok, err := reached(ctx)
 	if err != nil {
-		return told(config, err)
+		return err
 	}
 	if !ok {
 		fmt.Fprintf(c.ErrOrStderr(), "pratique: not within %s: %s\n", f.wait, not)

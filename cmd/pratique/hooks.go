@@ -9,8 +9,10 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
+	"github.com/go-logr/logr"
 	"golang.org/x/sync/errgroup"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -29,7 +31,7 @@ type hooks struct {
 	namespace string
 	keeper    *certificate.Keeper // nil with --cert-dir
 	armer     *arming.Armer
-	watched   []watched
+	watched   []*watched
 }
 
 // watched is one object, and whom a change of it concerns.
@@ -37,6 +39,11 @@ type watched struct {
 	kind            schema.GroupVersionKind
 	namespace, name string
 	tell            []chan<- struct{}
+	failed          bool // and the log was told so, once
+}
+
+func newWatched(kind schema.GroupVersionKind, namespace, name string, tell ...chan<- struct{}) *watched {
+	return &watched{kind: kind, namespace: namespace, name: name, tell: tell}
 }
 
 // newHooks makes what keeps the webhook configurations, and the certificate if
@@ -62,7 +69,7 @@ func newHooks(config *rest.Config, cluster *source.Cluster, leads func() bool, s
 		})
 		bundle = h.keeper.Bundle
 		s.metrics.Certificates(h.keeper.Ends)
-		h.watched = append(h.watched, watched{corev1.SchemeGroupVersion.WithKind("SecretList"), s.namespace, s.hooks.certSecret, []chan<- struct{}{forKeeper, forArmer}})
+		h.watched = append(h.watched, newWatched(corev1.SchemeGroupVersion.WithKind("SecretList"), s.namespace, s.hooks.certSecret, forKeeper, forArmer))
 	}
 	h.armer = arming.New(arming.Options{
 		Client: direct, Name: s.hooks.name, Namespace: s.namespace, Owner: s.hooks.owner,
@@ -75,9 +82,9 @@ func newHooks(config *rest.Config, cluster *source.Cluster, leads func() bool, s
 	})
 	const group = "admissionregistration.k8s.io"
 	for _, kind := range []string{"MutatingWebhookConfigurationList", "ValidatingWebhookConfigurationList"} {
-		h.watched = append(h.watched, watched{schema.GroupVersionKind{Group: group, Version: "v1", Kind: kind}, "", s.hooks.name, []chan<- struct{}{forArmer}})
+		h.watched = append(h.watched, newWatched(schema.GroupVersionKind{Group: group, Version: "v1", Kind: kind}, "", s.hooks.name, forArmer))
 	}
-	h.watched = append(h.watched, watched{corev1.SchemeGroupVersion.WithKind("ConfigMapList"), s.namespace, arming.Marker, []chan<- struct{}{forArmer}})
+	h.watched = append(h.watched, newWatched(corev1.SchemeGroupVersion.WithKind("ConfigMapList"), s.namespace, arming.Marker, forArmer))
 	return h, nil
 }
 
@@ -119,27 +126,39 @@ func (h *hooks) certificate() func(*tls.ClientHelloInfo) (*tls.Certificate, erro
 // objects from time to time.
 const watchAgain = time.Second
 
-// run tells of changes until ctx ends. A watch by a name needs no right to see
-// others of the kind.
-func (w watched) run(ctx context.Context, c client.WithWatch) {
+// run tells of changes until ctx ends.
+func (w *watched) run(ctx context.Context, c client.WithWatch) {
 	for ctx.Err() == nil {
-		list := &metav1.PartialObjectMetadataList{}
-		list.SetGroupVersionKind(w.kind)
-		watch, err := c.Watch(ctx, list, client.InNamespace(w.namespace), client.MatchingFields{"metadata.name": w.name})
-		if err == nil {
-			for range watch.ResultChan() {
-				for _, to := range w.tell {
-					select {
-					case to <- struct{}{}:
-					default: // one is on its way already
-					}
-				}
-			}
-			watch.Stop()
-		}
+		w.follow(ctx, c)
 		select {
 		case <-ctx.Done():
 		case <-time.After(watchAgain):
+		}
+	}
+}
+
+// follow tells of changes until the watch ends. One by a name needs no right to
+// see others of the kind.
+func (w *watched) follow(ctx context.Context, c client.WithWatch) {
+	list := &metav1.PartialObjectMetadataList{}
+	list.SetGroupVersionKind(w.kind)
+	watch, err := c.Watch(ctx, list, client.InNamespace(w.namespace), client.MatchingFields{"metadata.name": w.name})
+	if err != nil {
+		if !w.failed && ctx.Err() == nil {
+			logr.FromContextOrDiscard(ctx).Error(err, "cannot watch: changes are found late, by looking from time to time",
+				"kind", strings.TrimSuffix(w.kind.Kind, "List"), "namespace", w.namespace, "name", w.name)
+			w.failed = true
+		}
+		return
+	}
+	defer watch.Stop()
+	w.failed = false
+	for range watch.ResultChan() {
+		for _, to := range w.tell {
+			select {
+			case to <- struct{}{}:
+			default: // one is on its way already
+			}
 		}
 	}
 }

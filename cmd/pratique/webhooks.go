@@ -12,12 +12,10 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"maps"
 	"net"
 	"net/url"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 	"time"
 
@@ -91,34 +89,57 @@ func nameFlag(flags *pflag.FlagSet, name *string) {
 
 // checkWebhooks refuses what would leave the API server with nobody to ask.
 func (f *serveFlags) checkWebhooks(c *cobra.Command) error {
-	wrong := f.wrongCertificate(c)
-	maps.Copy(wrong, map[string]bool{
-		"--manage-webhooks keeps them in a cluster, and --policies goes without one":                      f.manage && f.policies != "",
-		"--manage-webhooks needs --cert-secret or --cert-dir: nobody can check a self-signed certificate": f.manage && f.certSecret+f.listen.CertDir == "",
-		"--ca-bundle-file needs --cert-dir":                                                               f.caBundleFile != "" && f.listen.CertDir == "",
-		"reading --webhook-timeout: it is not in whole seconds from 1s to 30s":                            f.timeout < time.Second || f.timeout > 30*time.Second || f.timeout%time.Second != 0,
-	})
-	var errs []error
-	for _, why := range slices.Sorted(maps.Keys(wrong)) {
-		if wrong[why] {
-			errs = append(errs, errors.New(why))
+	errs := f.checkCertificate(c)
+	if f.manage && f.policies != "" {
+		errs = append(errs, errors.New("--manage-webhooks keeps them in a cluster, and --policies goes without one"))
+	}
+	if f.manage && f.certSecret+f.listen.CertDir == "" {
+		errs = append(errs, errors.New("--manage-webhooks needs --cert-secret or --cert-dir: nobody can check a self-signed certificate"))
+	}
+	if err := webhook.CheckTimeout(f.timeout); err != nil {
+		errs = append(errs, fmt.Errorf("reading --webhook-timeout: %w", err))
+	}
+	if c.Flags().Changed(urlFlag) {
+		if err := webhook.CheckURL(f.url); err != nil {
+			errs = append(errs, fmt.Errorf("reading --webhook-url: %w", err))
 		}
 	}
-	return errors.Join(append(errs, f.checkWebhookNames(c))...)
+	return errors.Join(append(errs, f.checkWebhookNames()...)...)
 }
 
-// wrongCertificate is what may be wrong with --cert-secret, and whether it is.
-func (f *serveFlags) wrongCertificate(c *cobra.Command) map[string]bool {
-	return map[string]bool{
-		"--cert-secret and --cert-dir: there is one certificate, in one of them":            f.certSecret != "" && f.listen.CertDir != "",
-		"reading --cert-secret: it names no Secret":                                         f.certSecret == "" && c.Flags().Changed(certSecretFlag),
-		"--cert-secret needs --manage-webhooks: nobody else would learn of the authorities": f.certSecret != "" && !f.manage,
-		"--cert-secret and cert-manager's annotation: one of them writes the CA bundle":     f.certSecret != "" && f.injected(),
-		"reading --cert-times: there are four":                                              len(f.certTimes)%4 != 0 || len(f.certTimes) > 4,
+// checkCertificate refuses two certificates, and one that nobody would believe.
+func (f *serveFlags) checkCertificate(c *cobra.Command) []error {
+	var errs []error
+	if f.certSecret == "" && c.Flags().Changed(certSecretFlag) {
+		errs = append(errs, errors.New("reading --cert-secret: it names no Secret"))
 	}
+	if f.certSecret != "" {
+		errs = append(errs, f.checkCertSecret()...)
+	}
+	if f.caBundleFile != "" && f.listen.CertDir == "" {
+		errs = append(errs, errors.New("--ca-bundle-file needs --cert-dir"))
+	}
+	if len(f.certTimes) != 0 && len(f.certTimes) != 4 {
+		errs = append(errs, errors.New("reading --cert-times: there are four"))
+	}
+	return errs
 }
 
-func (f *webhookFlags) checkWebhookNames(c *cobra.Command) error {
+func (f *serveFlags) checkCertSecret() []error {
+	var errs []error
+	if f.listen.CertDir != "" {
+		errs = append(errs, errors.New("--cert-secret and --cert-dir: there is one certificate, in one of them"))
+	}
+	if !f.manage {
+		errs = append(errs, errors.New("--cert-secret needs --manage-webhooks: nobody else would learn of the authorities"))
+	}
+	if f.injected() {
+		errs = append(errs, errors.New("--cert-secret and cert-manager's annotation: one of them writes the CA bundle"))
+	}
+	return errs
+}
+
+func (f *webhookFlags) checkWebhookNames() []error {
 	var errs []error
 	for flag, name := range map[string]string{"--webhook-name": f.name, "--cert-secret": f.certSecret} {
 		if name != "" && len(validation.IsDNS1123Subdomain(name)) > 0 {
@@ -134,18 +155,7 @@ func (f *webhookFlags) checkWebhookNames(c *cobra.Command) error {
 	for _, namespace := range f.exempt {
 		errs = append(errs, checkNamespace("--exempt-namespaces", namespace))
 	}
-	if c.Flags().Changed(urlFlag) {
-		errs = append(errs, checkWebhookURL(f.url))
-	}
-	return errors.Join(errs...)
-}
-
-func checkWebhookURL(text string) error {
-	u, err := url.Parse(text)
-	if err != nil || u.Scheme != "https" || u.Hostname() == "" || u.User != nil || strings.Trim(u.Path, "/") != "" || strings.ContainsAny(text, "?#") {
-		return fmt.Errorf("reading --webhook-url: %q is not like https://pratique.example.com:9443", text)
-	}
-	return nil
+	return errs
 }
 
 // injected reports whether cert-manager writes the CA bundle.

@@ -19,26 +19,37 @@ import (
 func TestWebhookFlags(t *testing.T) {
 	t.Parallel()
 	for want, args := range map[string][]string{
-		"--policies goes without one":             {"--manage-webhooks", "--cert-secret=a", "--policies=x"},
-		"in one of them":                          {"--manage-webhooks", "--cert-secret=a", "--cert-dir=x"},
-		"it names no Secret":                      {"--manage-webhooks", "--cert-secret="},
-		"--cert-secret needs --manage-webhooks":   {"--cert-secret=a"},
-		"nobody can check a self-signed":          {"--manage-webhooks"},
-		"--ca-bundle-file needs --cert-dir":       {"--manage-webhooks", "--cert-secret=a", "--ca-bundle-file=x"},
-		"one of them writes the CA bundle":        {"--manage-webhooks", "--cert-secret=a", "--webhook-annotations=cert-manager.io/inject-ca-from=a/b"},
-		"reading --webhook-timeout":               {"--webhook-timeout=31s"},
-		"whole seconds":                           {"--webhook-timeout=1500ms"},
-		`reading --webhook-url: "http://a"`:       {"--webhook-url=http://a"},
-		`reading --webhook-url: "https://a/path"`: {"--webhook-url=https://a/path"},
-		`reading --webhook-url: ""`:               {"--webhook-url="},
-		"reading --webhook-name":                  {"--webhook-name="},
-		"reading --webhook-service":               {"--webhook-service=A"},
-		"reading --exempt-namespaces":             {"--exempt-namespaces=A"},
-		"must be Fail|Ignore":                     {"--failure-policy=Allow"},
+		"--policies goes without one":           {"--manage-webhooks", "--cert-secret=a", "--policies=x"},
+		"in one of them":                        {"--manage-webhooks", "--cert-secret=a", "--cert-dir=x"},
+		"it names no Secret":                    {"--manage-webhooks", "--cert-secret="},
+		"--cert-secret needs --manage-webhooks": {"--cert-secret=a"},
+		"nobody can check a self-signed":        {"--manage-webhooks"},
+		"--ca-bundle-file needs --cert-dir":     {"--manage-webhooks", "--cert-secret=a", "--ca-bundle-file=x"},
+		"one of them writes the CA bundle":      {"--manage-webhooks", "--cert-secret=a", "--webhook-annotations=cert-manager.io/inject-ca-from=a/b"},
+		"reading --webhook-timeout":             {"--webhook-timeout=31s"},
+		"whole seconds":                         {"--webhook-timeout=1500ms"},
+		"reading --cert-times":                  {"--cert-times=1h,1h,1h"},
+		"reading --webhook-name":                {"--webhook-name="},
+		"reading --webhook-service":             {"--webhook-service=A"},
+		"reading --exempt-namespaces":           {"--exempt-namespaces=A"},
+		"must be Fail|Ignore":                   {"--failure-policy=Allow"},
 	} {
 		_, stderr, code := call(t, append([]string{"serve", "--bind-address=x"}, args...)...)
 		if code != exitUsage || !strings.Contains(stderr, want) {
 			t.Errorf("%q: exit code %d and %q, want %q", args, code, stderr, want)
+		}
+	}
+}
+
+// TestWebhookURL: what is refused is not repeated, as it may hold a password.
+func TestWebhookURL(t *testing.T) {
+	t.Parallel()
+	for _, url := range []string{
+		"", "http://hush.example", "https://hush.example/path", "https://:9443", "https://hush:hush@a.example", "https://hush:hush@a.example:%",
+	} {
+		_, stderr, code := call(t, "serve", "--bind-address=x", "--webhook-url="+url)
+		if code != exitUsage || !strings.Contains(stderr, "reading --webhook-url: the URL is not one such as") || strings.Contains(stderr, "hush") {
+			t.Errorf("%q: exit code %d and %q", url, code, stderr)
 		}
 	}
 }

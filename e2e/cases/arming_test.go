@@ -143,8 +143,14 @@ func pipe(a, b net.Conn) {
 	<-copied
 }
 
-// replica starts one.
+// replica starts one that makes its certificate itself.
 func (f *fleet) replica(t *testing.T, name string, args ...string) *replica {
+	t.Helper()
+	return f.start(t, name, append([]string{"--cert-secret", "pratique-certificates"}, args...)...)
+}
+
+// start starts a replica, which must be told of a certificate.
+func (f *fleet) start(t *testing.T, name string, args ...string) *replica {
 	t.Helper()
 	ports, err := cluster.FreePorts(2)
 	if err != nil {
@@ -153,7 +159,7 @@ func (f *fleet) replica(t *testing.T, name string, args ...string) *replica {
 	r := &replica{name: name, address: fmt.Sprintf("127.0.0.1:%d", ports[0]), health: fmt.Sprintf("127.0.0.1:%d", ports[1])}
 	args = append([]string{
 		"serve", "--bind-address", r.address, "--health-address", r.health, "--metrics-address", "0", "--namespace", env.Namespace,
-		"--manage-webhooks", "--webhook-url", "https://" + f.front.Addr().String(), "--cert-secret", "pratique-certificates", "--webhook-owner", "pratique",
+		"--manage-webhooks", "--webhook-url", "https://" + f.front.Addr().String(), "--webhook-owner", "pratique",
 	}, args...)
 	stop, err := f.Run(cluster.Program{Name: name, Binary: shared.Binary, Kubeconfig: f.account, Args: args})
 	if err != nil {

@@ -5,10 +5,15 @@
 // answers, and for as long as nobody switches it off.
 //
 // The webhook configurations are in no chart: the elected replica writes them,
-// and writes them again whenever they differ from what they should be. They are
-// made, and lead somewhere else than before, only after a replica has answered
-// there, over TLS and by the very authorities that they will name. From then on
-// they stay, whoever is alive: what is away is not let through.
+// and writes them again whenever they differ from what they should be. A webhook
+// is put in force, and leads somewhere else than before, only after a replica has
+// answered there, over TLS and by the very authorities that it will name. From
+// then on it stays in force, whoever is alive: what is away is not let through.
+//
+// The authorities are Pratique's to write, and then nothing is made before that
+// answer. Or they are somebody else's, who can write them only into what is there:
+// then a webhook that is new is made at once, asleep, and wakes by that answer.
+// What is awake keeps its authorities, and stays awake whatever becomes of another.
 package arming
 
 import (
@@ -40,8 +45,8 @@ const (
 	passFor = 20 * time.Second
 )
 
-// Options are what an Armer works with. All but Owner, Injected and Changed are
-// needed.
+// Options are what an Armer works with. Owner, Injected and Changed may be left
+// out, and Bundle with Injected.
 type Options struct {
 	// Client reads and writes. It must not read from a cache: a configuration that
 	// was read late would be answered with what is no more.
@@ -72,8 +77,8 @@ type Options struct {
 	// Changed tells that one of the configurations, the marker or the authorities
 	// did.
 	Changed <-chan struct{}
-	// Report is told whether the API server is made to ask; leads is false if this
-	// replica does not know.
+	// Report is told whether the API server is made to ask, once that is known;
+	// leads is false if it is another replica that knows.
 	Report func(leads, armed bool)
 }
 
@@ -81,7 +86,7 @@ type Options struct {
 type Armer struct {
 	o       Options
 	led     bool      // when it was last looked
-	spared  bool      // as it was last applied
+	spared  bool      // what the last pass was to make, whether or not it could
 	due     time.Time // of the next pass
 	told    string    // what the log was told last, to tell it once
 	carried carried
@@ -123,7 +128,9 @@ func (a *Armer) turn(ctx context.Context) {
 		a.led, a.due, a.told = leads, time.Time{}, ""
 		// Another may have led meanwhile.
 		a.carried.forget()
-		a.o.Report(leads, false)
+		if !leads {
+			a.o.Report(false, false)
+		}
 	}
 	if !leads {
 		return
@@ -143,7 +150,9 @@ func (a *Armer) turn(ctx context.Context) {
 	if err != nil {
 		a.due = time.Now().Add(retryAfter)
 	}
-	a.o.Report(true, result == armed)
+	if result != unknown {
+		a.o.Report(true, result == armed)
+	}
 	a.tell(ctx, result, err)
 }
 
@@ -159,10 +168,12 @@ func (a *Armer) tell(ctx context.Context, result outcome, err error) {
 	a.told = text
 	log := logr.FromContextOrDiscard(ctx).WithValues("name", a.o.Name)
 	switch {
+	case result == unknown:
+		log.Error(err, "cannot tell whether the API server asks this webhook")
 	case err != nil && result == armed:
-		log.Error(err, "the webhook configurations stay as they are")
+		log.Error(err, "armed, but the webhook configurations are not as they should be")
 	case err != nil:
-		log.Error(err, "not armed: the API server does not ask this webhook yet")
+		log.Error(err, "not armed: the API server does not ask this webhook about everything yet")
 	case result == disarmed:
 		log.Info("disarmed: the API server does not ask this webhook, and images are not examined; pratique arm ends that",
 			"configMap", a.o.Namespace+"/"+Marker)

@@ -12,6 +12,7 @@ import (
 	"crypto/x509"
 	"encoding/pem"
 	"errors"
+	"fmt"
 	"math/big"
 	"net/http"
 	"net/http/httptest"
@@ -19,12 +20,16 @@ import (
 	"testing"
 	"time"
 
+	"github.com/go-logr/logr"
+	"github.com/go-logr/logr/funcr"
+	"github.com/google/go-cmp/cmp"
 	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
 	corev1 "k8s.io/api/core/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/client/fake"
+	"sigs.k8s.io/controller-runtime/pkg/client/interceptor"
 )
 
 const (
@@ -135,9 +140,16 @@ func TestFirstAnAnswer(t *testing.T) {
 	}
 	before := w.there(t)
 	w.bundle = authorityPEM(t)
-	w.pass(t, armed, "nobody there")
-	if p := w.there(t); p[1].GetResourceVersion() != before[1].GetResourceVersion() {
-		t.Error("other authorities are in force, and nobody answers by them")
+	// All else is put right meanwhile.
+	if got, err := w.armer.pass(t.Context(), false); got != armed || err == nil || !strings.Contains(err.Error(), "nobody there") {
+		t.Errorf("got %s, %v", got, err)
+	}
+	for i, p := range w.there(t) {
+		for j, webhook := range webhooks(p) {
+			if old := webhooks(before[i])[j]; !equal(clientConfig(webhook), clientConfig(old)) || old["matchConditions"] == nil || webhook["matchConditions"] != nil {
+				t.Errorf("there is %v, before %v", webhook, old)
+			}
+		}
 	}
 	w.answer = nil
 	w.pass(t, armed, "")
@@ -152,9 +164,9 @@ func TestMarker(t *testing.T) {
 	w := newWorld(t, nil)
 	w.pass(t, armed, "")
 	off := Switch{Client: w.client, Name: hooks, Namespace: namespace, Deployment: "pratique"}
-	orphan, err := off.Off(t.Context())
-	if err != nil || orphan == nil {
-		t.Fatalf("%v, and no word of the Deployment that is not there: %v", err, orphan)
+	ownerErr, err := off.Off(t.Context())
+	if err != nil || ownerErr == nil {
+		t.Fatalf("%v, and no word of the Deployment that is not there: %v", err, ownerErr)
 	}
 	if p := w.there(t); p != (pair{}) {
 		t.Fatalf("there is %v", p)
@@ -227,42 +239,6 @@ func TestNotTheLeader(t *testing.T) {
 	w.pass(t, unarmed, "another replica leads")
 	if p := w.there(t); p != (pair{}) {
 		t.Fatalf("there is %v", p)
-	}
-}
-
-// TestInjected: the authorities are somebody else's to write. Nobody is asked
-// before they are there, and are the right ones; then they stay as they are.
-func TestInjected(t *testing.T) {
-	t.Parallel()
-	w := newWorld(t, func(o *Options) { o.Injected = true })
-	w.answer = errors.New("nobody there")
-	w.pass(t, asleep, "")
-	inject := func(bundle []byte) {
-		t.Helper()
-		p := w.there(t)
-		for _, o := range p {
-			for _, hook := range webhooks(o) {
-				setBundle(hook, bundle)
-			}
-			if err := w.client.Update(t.Context(), o, client.FieldOwner("cainjector")); err != nil {
-				t.Fatal(err)
-			}
-		}
-	}
-	inject(w.bundle)
-	w.pass(t, asleep, "") // nobody answers by them
-	w.answer = nil
-	w.pass(t, armed, "")
-	other := authorityPEM(t)
-	inject(other)
-	w.answer = errors.New("nobody there")
-	w.pass(t, armed, "")
-	for _, o := range w.there(t) {
-		for _, hook := range webhooks(o) {
-			if !bytes.Equal(caBundle(hook), other) || isAsleep(hook) {
-				t.Errorf("%v", hook)
-			}
-		}
 	}
 }
 
@@ -342,6 +318,49 @@ func TestProbe(t *testing.T) {
 	for _, status = range []int{http.StatusServiceUnavailable, http.StatusFound, http.StatusNotFound} {
 		if err := p.Answers(t.Context(), right); err == nil {
 			t.Errorf("%d is an answer", status)
+		}
+	}
+}
+
+// TestUnreadable: what cannot be read is neither in force nor not, as far as
+// anybody is told.
+func TestUnreadable(t *testing.T) {
+	t.Parallel()
+	var reports, lines []string
+	failing := ""
+	w := newWorld(t, func(o *Options) {
+		o.Client = interceptor.NewClient(o.Client.(client.WithWatch), interceptor.Funcs{
+			Get: func(ctx context.Context, c client.WithWatch, key client.ObjectKey, into client.Object, opts ...client.GetOption) error {
+				if key.Name == failing {
+					return errors.New("cannot be read")
+				}
+				return c.Get(ctx, key, into, opts...)
+			},
+		})
+		o.Spare = func() (bool, bool) { return true, true }
+		o.Report = func(leads, armed bool) { reports = append(reports, fmt.Sprint(leads, armed)) }
+	})
+	ctx := logr.NewContext(t.Context(), funcr.New(func(_, line string) { lines = append(lines, line) }, funcr.Options{}))
+	for _, step := range []struct {
+		name    string
+		change  func()
+		reports []string
+		logged  string
+	}{
+		{"it leads, and cannot read", func() { failing = hooks }, nil, "cannot tell whether the API server asks"},
+		{"it can", func() { failing = "" }, []string{"true true"}, `"armed: `},
+		{"it cannot any more", func() { failing = hooks }, nil, "cannot tell whether the API server asks"},
+		{"but the switch", func() { failing = Marker }, []string{"true true"}, `"armed, but `},
+		{"another leads", func() { w.leads = false }, []string{"false false"}, ""},
+	} {
+		reports, lines, w.armer.due = nil, nil, time.Time{}
+		step.change()
+		w.armer.turn(ctx)
+		if diff := cmp.Diff(step.reports, reports); diff != "" {
+			t.Errorf("%s: reports (-want +got):\n%s", step.name, diff)
+		}
+		if text := strings.Join(lines, "\n"); !strings.Contains(text, step.logged) || step.logged == "" && text != "" {
+			t.Errorf("%s: logged %s", step.name, text)
 		}
 	}
 }

@@ -4,10 +4,10 @@
 package arming
 
 import (
-	"bytes"
 	"context"
 	"encoding/base64"
 	"fmt"
+	"maps"
 	"slices"
 
 	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
@@ -21,7 +21,7 @@ import (
 const (
 	kindMutating   = "MutatingWebhookConfiguration"
 	kindValidating = "ValidatingWebhookConfiguration"
-	// sleeping is the condition under which nobody is asked.
+	// sleeping is the condition of a webhook that is not asked yet.
 	sleeping = "waiting-for-authorities"
 )
 
@@ -128,6 +128,27 @@ func webhooks(o *unstructured.Unstructured) []map[string]any {
 	return all
 }
 
+func nameOf(w map[string]any) string {
+	name, _ := w["name"].(string)
+	return name
+}
+
+// byName are those of one configuration, by their names, which are unique in it.
+func byName(o *unstructured.Unstructured) map[string]map[string]any {
+	all := map[string]map[string]any{}
+	for _, w := range webhooks(o) {
+		all[nameOf(w)] = w
+	}
+	return all
+}
+
+// awake are those of one configuration that the API server asks.
+func awake(o *unstructured.Unstructured) map[string]map[string]any {
+	all := byName(o)
+	maps.DeleteFunc(all, func(_ string, w map[string]any) bool { return isAsleep(w) })
+	return all
+}
+
 // clientConfig is where a webhook leads. It is never nil.
 func clientConfig(w map[string]any) map[string]any {
 	config, ok := w["clientConfig"].(map[string]any)
@@ -160,31 +181,6 @@ func (p pair) state() outcome {
 	return armed
 }
 
-// leadsElsewhere reports whether these have the API server ask where those do
-// not, or go by other authorities, or ask at all where it does not.
-func (p pair) leadsElsewhere(those pair) bool {
-	if p.state() == asleep {
-		return false // they lead nowhere
-	}
-	if those.state() != armed {
-		return true
-	}
-	for i := range p {
-		known := map[string]map[string]any{}
-		for _, w := range webhooks(those[i]) {
-			name, _ := w["name"].(string)
-			known[name] = clientConfig(w)
-		}
-		for _, w := range webhooks(p[i]) {
-			name, _ := w["name"].(string)
-			if there, ok := known[name]; !ok || !equal(clientConfig(w), there) {
-				return true
-			}
-		}
-	}
-	return false
-}
-
 // own says whose end is theirs.
 func (p pair) own(references []metav1.OwnerReference) {
 	for _, o := range p {
@@ -192,35 +188,15 @@ func (p pair) own(references []metav1.OwnerReference) {
 	}
 }
 
-// leaveBundles makes the authorities those that are there: they are somebody
-// else's to write. It returns them if all webhooks have the same.
-func (p pair) leaveBundles(there pair) (bundle []byte) {
-	same, first := true, true
+// leaveBundles makes the authorities of each webhook those that it has: they are
+// somebody else's to write.
+func (p pair) leaveBundles(there pair) {
 	for i := range p {
-		known := bundles(there[i])
+		known := byName(there[i])
 		for _, w := range webhooks(p[i]) {
-			name, _ := w["name"].(string)
-			setBundle(w, known[name])
-			if first {
-				bundle, first = known[name], false
-			}
-			same = same && bytes.Equal(known[name], bundle)
+			setBundle(w, caBundle(known[nameOf(w)]))
 		}
 	}
-	if !same {
-		return nil
-	}
-	return bundle
-}
-
-// bundles are the authorities of each webhook, by its name.
-func bundles(o *unstructured.Unstructured) map[string][]byte {
-	all := map[string][]byte{}
-	for _, w := range webhooks(o) {
-		name, _ := w["name"].(string)
-		all[name] = caBundle(w)
-	}
-	return all
 }
 
 // setBundle makes the authorities of a webhook these, or none.
@@ -231,13 +207,9 @@ func setBundle(w map[string]any, bundle []byte) {
 	}
 }
 
-// sleep has nobody asked.
-func (p pair) sleep() {
-	for _, o := range p {
-		for _, w := range webhooks(o) {
-			w["matchConditions"] = []any{map[string]any{"name": sleeping, "expression": "false"}}
-		}
-	}
+// sleep has a webhook not asked.
+func sleep(w map[string]any) {
+	w["matchConditions"] = []any{map[string]any{"name": sleeping, "expression": "false"}}
 }
 
 func isAsleep(w map[string]any) bool {

@@ -38,10 +38,11 @@ import (
 type outcome string
 
 const (
+	unknown  outcome = "unknown"  // they cannot be read
 	unarmed  outcome = "unarmed"  // they are not there, or not both
 	armed    outcome = "armed"    // they are in force
 	disarmed outcome = "disarmed" // they are kept away
-	asleep   outcome = "asleep"   // they are there, and nobody is asked
+	asleep   outcome = "asleep"   // they are there, and not everybody in them is asked
 )
 
 // pass makes the configurations what they should be.
@@ -55,26 +56,80 @@ func (a *Armer) pass(ctx context.Context, spare bool) (outcome, error) {
 	}
 	there, err := read(ctx, a.o.Client, a.o.Name)
 	if err != nil {
-		return unarmed, err
+		return unknown, err
 	}
 	a.carried.look(there)
 	state := there.state()
-	wanted, bundle, err := a.wanted(ctx, there, spare)
+	wanted, err := a.wanted(ctx, there, spare)
 	if err != nil {
 		return state, err
 	}
-	if wanted.leadsElsewhere(there) {
-		if err := a.o.Answers(ctx, bundle); err != nil {
-			return state, fmt.Errorf("waiting for a replica that answers: %w", err)
-		}
-		// Asking took its time: the switch may have been turned meanwhile.
-		if off, err = marked(ctx, a.o.Client, a.o.Namespace); err != nil || off {
-			return state, err
-		}
+	waiting, err := a.prove(ctx, wanted, there)
+	if err != nil {
+		return state, err
+	}
+	// Asking took its time: the switch may have been turned meanwhile.
+	if off, err = marked(ctx, a.o.Client, a.o.Namespace); err != nil || off {
+		return state, err
 	}
 	err = a.writeBoth(ctx, wanted, &there)
 	a.carried.look(there)
+	if err == nil {
+		err = waiting
+	}
 	return there.state(), err
+}
+
+// prove asks for an answer wherever the API server is to ask and does not ask
+// yet. Who is asked already goes on being asked there, by whatever authorities,
+// until somebody answers at the other place; all else of it is put right. Without
+// an answer nobody new is written, save where the authorities are somebody else's:
+// there he sleeps until they have written them. waiting is why, if the authorities
+// are there and nobody answers by them.
+func (a *Armer) prove(ctx context.Context, wanted, there pair) (waiting, err error) {
+	answers := a.asking(ctx)
+	for i := range wanted {
+		awake := awake(there[i])
+		for _, w := range webhooks(wanted[i]) {
+			before, asked := awake[nameOf(w)]
+			switch {
+			case asked && equal(clientConfig(w), clientConfig(before)):
+			case asked:
+				if err := answers(caBundle(w)); err != nil {
+					w["clientConfig"] = clientConfig(before)
+					waiting = err
+				}
+			case !a.o.Injected:
+				if err := answers(caBundle(w)); err != nil {
+					return nil, err
+				}
+			case len(caBundle(w)) == 0:
+				sleep(w)
+			default:
+				if err := answers(caBundle(w)); err != nil {
+					sleep(w)
+					waiting = err
+				}
+			}
+		}
+	}
+	return waiting, nil
+}
+
+// asking is [Options.Answers], asked once by each bundle.
+func (a *Armer) asking(ctx context.Context) func(bundle []byte) error {
+	known := map[string]error{}
+	return func(bundle []byte) error {
+		err, ok := known[string(bundle)]
+		if ok {
+			return err
+		}
+		if err = a.o.Answers(ctx, bundle); err != nil {
+			err = fmt.Errorf("waiting for a replica that answers: %w", err)
+		}
+		known[string(bundle)] = err
+		return err
+	}
 }
 
 // writeBoth makes there what is wanted. Mutation first: what it does not pin,
@@ -95,7 +150,7 @@ func (a *Armer) writeBoth(ctx context.Context, wanted pair, there *pair) (err er
 func (a *Armer) found(ctx context.Context) outcome {
 	there, err := read(ctx, a.o.Client, a.o.Name)
 	if err != nil {
-		return unarmed
+		return unknown
 	}
 	return there.state()
 }
@@ -138,41 +193,36 @@ func remove(ctx context.Context, c client.Writer, name string) error {
 	return nil
 }
 
-// wanted are the configurations as they should be, and the authorities by which
-// a replica must answer before they may be.
-func (a *Armer) wanted(ctx context.Context, there pair, spare bool) (_ pair, bundle []byte, err error) {
+// wanted are the configurations as they should be, once somebody answers.
+func (a *Armer) wanted(ctx context.Context, there pair, spare bool) (pair, error) {
 	var owned []metav1.OwnerReference
 	if a.o.Owner != "" {
 		reference, err := a.owner(ctx)
 		if err != nil {
-			return pair{}, nil, err
+			return pair{}, err
 		}
 		owned = append(owned, reference)
 	}
+	var bundle []byte
 	if !a.o.Injected {
+		var err error
 		if bundle, err = a.o.Bundle(ctx); err != nil {
-			return pair{}, nil, err
+			return pair{}, err
 		}
 	}
 	mutating, validating, err := a.o.Wanted(bundle, spare)
 	if err != nil {
-		return pair{}, nil, err
+		return pair{}, err
 	}
 	wanted, err := newPair(mutating, validating)
 	if err != nil {
-		return pair{}, nil, err
+		return pair{}, err
 	}
 	wanted.own(owned)
-	if !a.o.Injected {
-		return wanted, bundle, nil
+	if a.o.Injected {
+		wanted.leaveBundles(there)
 	}
-	bundle = wanted.leaveBundles(there)
-	if there.state() != armed && (len(bundle) == 0 || a.o.Answers(ctx, bundle) != nil) {
-		// Nobody would be believed yet: they are there for who writes the
-		// authorities into them, and nobody is asked.
-		wanted.sleep()
-	}
-	return wanted, bundle, nil
+	return wanted, nil
 }
 
 // owner is what owns the configurations. While it is not there they are not made:

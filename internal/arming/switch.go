@@ -35,9 +35,9 @@ type Switch struct {
 }
 
 // Off leaves the marker, by which no replica arms again, and takes both
-// configurations away. orphan is why the marker belongs to nobody; nil if it
-// does not.
-func (s Switch) Off(ctx context.Context) (orphan, err error) {
+// configurations away. ownerErr is why the marker belongs to nobody; nil if that
+// is not so, or wanted.
+func (s Switch) Off(ctx context.Context) (ownerErr, err error) {
 	metadata := map[string]any{
 		"namespace": s.Namespace, "name": Marker,
 		"labels": map[string]any{"app.kubernetes.io/managed-by": "pratique"},
@@ -46,7 +46,7 @@ func (s Switch) Off(ctx context.Context) (orphan, err error) {
 		deployment := &metav1.PartialObjectMetadata{}
 		deployment.APIVersion, deployment.Kind = "apps/v1", "Deployment"
 		// In an emergency it must not matter.
-		if orphan = s.Client.Get(ctx, client.ObjectKey{Namespace: s.Namespace, Name: s.Deployment}, deployment); orphan == nil {
+		if ownerErr = s.Client.Get(ctx, client.ObjectKey{Namespace: s.Namespace, Name: s.Deployment}, deployment); ownerErr == nil {
 			metadata["ownerReferences"] = []any{map[string]any{
 				"apiVersion": deployment.APIVersion, "kind": deployment.Kind, "name": deployment.Name, "uid": string(deployment.UID),
 			}}
@@ -55,9 +55,9 @@ func (s Switch) Off(ctx context.Context) (orphan, err error) {
 	marker := &unstructured.Unstructured{Object: map[string]any{"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata}}
 	err = s.Client.Apply(ctx, client.ApplyConfigurationFromUnstructured(marker), client.FieldOwner(owner), client.ForceOwnership)
 	if err != nil {
-		return orphan, fmt.Errorf("making ConfigMap %s/%s: %w", s.Namespace, Marker, err)
+		return ownerErr, fmt.Errorf("making ConfigMap %s/%s: %w", s.Namespace, Marker, err)
 	}
-	return orphan, remove(ctx, s.Client, s.Name)
+	return ownerErr, remove(ctx, s.Client, s.Name)
 }
 
 // Gone waits until both configurations are gone, and stay so. It reports whether

@@ -24,6 +24,9 @@ import (
 const (
 	// lookAgain is how often is asked whether this replica leads by now.
 	lookAgain = 250 * time.Millisecond
+	// retryAfter is when is looked again after an error: soon, for a replica that has
+	// no certificate yet is not ready.
+	retryAfter = time.Second
 	// askFor bounds one look at the Secret, with a slow API server.
 	askFor = 10 * time.Second
 	// makerName is the field manager under which the Secret is made, ownerName
@@ -152,10 +155,14 @@ func (k *Keeper) turn(ctx context.Context) {
 	k.due = time.Now().Add(k.o.Times.lookEvery())
 	bounded, cancel := context.WithTimeout(ctx, askFor)
 	defer cancel()
-	if err := k.look(bounded); err != nil && ctx.Err() == nil {
-		k.tell(ctx, err)
-	} else if err == nil {
+	err := k.look(bounded)
+	if err == nil {
 		k.told = ""
+		return
+	}
+	k.due = time.Now().Add(min(retryAfter, k.o.Times.lookEvery()))
+	if ctx.Err() == nil {
+		k.tell(ctx, err)
 	}
 }
 
@@ -265,10 +272,12 @@ func (k *Keeper) write(ctx context.Context, secret *corev1.Secret, s state) erro
 		return err
 	}
 	if secret == nil {
-		secret, err = k.make(ctx)
-		// What has data by now is of somebody who led too: it is read again soon.
-		if err != nil || len(secret.Data) > 0 {
+		if secret, err = k.make(ctx); err != nil {
 			return err
+		}
+		if len(secret.Data) > 0 {
+			k.due = time.Time{} // of somebody who led too: it is read again
+			return nil
 		}
 	}
 	if !k.o.Leads() {

@@ -17,6 +17,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/client/fake"
 	"sigs.k8s.io/controller-runtime/pkg/client/interceptor"
@@ -169,6 +170,41 @@ func TestTwoLeaders(t *testing.T) {
 	second, _ := other.Certificate(nil)
 	if !first.Leaf.Equal(second.Leaf) {
 		t.Error("they serve different ones")
+	}
+}
+
+// TestSoonAgain: after an error it is looked again soon, and after somebody else
+// has made the Secret at the same time, at once.
+func TestSoonAgain(t *testing.T) {
+	t.Parallel()
+	failing := true
+	bare := fake.NewClientBuilder().Build()
+	k := newKeeper(interceptor.NewClient(bare, interceptor.Funcs{
+		Get: func(ctx context.Context, c client.WithWatch, key client.ObjectKey, into client.Object, opts ...client.GetOption) error {
+			if failing {
+				return errors.New("not now")
+			}
+			return c.Get(ctx, key, into, opts...)
+		},
+		Apply: func(ctx context.Context, c client.WithWatch, o runtime.ApplyConfiguration, opts ...client.ApplyOption) error {
+			if err := newKeeper(bare, true).look(ctx); err != nil {
+				t.Error(err)
+			}
+			return c.Apply(ctx, o, opts...)
+		},
+	}), true)
+	k.turn(t.Context())
+	if k.due.After(time.Now().Add(retryAfter)) {
+		t.Errorf("it looks again at %s", k.due)
+	}
+	failing, k.due = false, time.Time{}
+	k.turn(t.Context())
+	if !k.due.IsZero() || k.Ready() == nil {
+		t.Errorf("it looks again at %s; ready: %v", k.due, k.Ready())
+	}
+	k.turn(t.Context())
+	if !k.due.After(time.Now().Add(retryAfter)) || k.Ready() != nil {
+		t.Errorf("all is well: it looks again at %s; ready: %v", k.due, k.Ready())
 	}
 }
 

@@ -34,7 +34,7 @@ func (m *Metrics) Ready(ready func() error) {
 func (m *Metrics) InFlight(number func() int) {
 	m.registerer.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "pratique_reviews_in_flight",
-		Help: "AdmissionReviews that are being answered; beyond 512 they are refused.",
+		Help: "AdmissionReviews that are being answered; beyond a fixed number they are refused.",
 	}, func() float64 { return float64(number()) }))
 }
 
