@@ -12,8 +12,8 @@ import (
 )
 
 // programGrace is how long a program may take to end after SIGTERM: a little
-// more than the 10 s that Pratique allows itself.
-const programGrace = 15 * time.Second
+// more than the 20 s that Pratique allows itself.
+const programGrace = 25 * time.Second
 
 // A Program is a further process that belongs to a cluster, such as a webhook.
 type Program struct {

@@ -5,13 +5,19 @@ package installed_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
+	"strconv"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/google/go-containerregistry/pkg/authn"
+	"github.com/google/go-containerregistry/pkg/name"
 	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/google/go-containerregistry/pkg/v1/empty"
+	"github.com/google/go-containerregistry/pkg/v1/mutate"
 	"github.com/google/go-containerregistry/pkg/v1/remote"
 
 	"github.com/pratique-dev/pratique/e2e/node"
@@ -25,6 +31,8 @@ const (
 	puller, pullerPassword = "puller", "s3cret-of-the-puller"
 	// team is the namespace that Pods of acme's are made in.
 	team = "team"
+	// chillers is how many images are made at the same time.
+	chillers = 4
 )
 
 // acme is whose images these are.
@@ -32,6 +40,8 @@ type acme struct {
 	key signer.Key
 	// signed and unsigned are in the vault, with a program that serves HTTP.
 	signed, unsigned published
+	// cold are images that nobody has asked for yet, once chill has made some.
+	cold chan question
 }
 
 // A published image: its tag, by which it is written, and its digest.
@@ -65,15 +75,68 @@ func (w *world) newAcme(ctx context.Context) (*acme, error) {
 		if name == "unsigned" {
 			continue
 		}
-		if err := cosign2.Sign(ctx, a.key, draft+"@"+into.digest.String(), nil); err != nil {
-			return nil, fmt.Errorf("signing: %w", err)
-		}
-		signature := fmt.Sprintf(":sha256-%s.sig", into.digest.Hex)
-		if _, err := w.copyTag(ctx, draft+signature, strings.TrimSuffix(into.tag, ":v1")+signature); err != nil {
+		if err := w.sign(ctx, a.key, draft+":v1", *into); err != nil {
 			return nil, err
 		}
 	}
 	return a, nil
+}
+
+// chill makes so many images that nobody has asked for yet, every third signed.
+func (w *world) chill(ctx context.Context, n int) error {
+	made, errs := make([]question, n), make([]error, n)
+	var makers sync.WaitGroup
+	for first := range chillers {
+		makers.Go(func() {
+			for i := first; i < n; i += chillers {
+				made[i], errs[i] = w.chilled(ctx, i)
+			}
+		})
+	}
+	makers.Wait()
+	if err := errors.Join(errs...); err != nil {
+		return fmt.Errorf("making images: %w", err)
+	}
+	w.acme.cold = make(chan question, n)
+	for _, q := range made {
+		w.acme.cold <- q
+	}
+	return nil
+}
+
+// chilled makes the i-th: nothing but a digest of its own.
+func (w *world) chilled(ctx context.Context, i int) (question, error) {
+	image, err := mutate.Config(empty.Image, v1.Config{Labels: map[string]string{"number": strconv.Itoa(i)}})
+	if err != nil {
+		return question{}, err
+	}
+	tag := fmt.Sprintf(":v%d", i)
+	draft := w.node.Registry + "/draft/cold" + tag
+	reference, err := name.NewTag(draft)
+	if err != nil {
+		return question{}, err
+	}
+	if err := remote.Write(reference, image, remote.WithContext(ctx)); err != nil {
+		return question{}, err
+	}
+	q := question{image: published{tag: w.vault.Host + "/acme/cold" + tag}, signed: i%3 == 0}
+	if q.image.digest, err = w.copyTag(ctx, draft, q.image.tag); err != nil || !q.signed {
+		return q, err
+	}
+	return q, w.sign(ctx, w.acme.key, draft, q.image)
+}
+
+// sign signs a draft by its tag :v…, and carries the signature to where the image
+// was copied.
+func (w *world) sign(ctx context.Context, key signer.Key, draft string, to published) error {
+	from, _, _ := strings.Cut(draft, ":v")
+	if err := cosign2.Sign(ctx, key, from+"@"+to.digest.String(), nil); err != nil {
+		return fmt.Errorf("signing: %w", err)
+	}
+	signature := fmt.Sprintf(":sha256-%s.sig", to.digest.Hex)
+	repository, _, _ := strings.Cut(to.tag, ":v")
+	_, err := w.copyTag(ctx, from+signature, repository+signature)
+	return err
 }
 
 func (w *world) asPusher(ctx context.Context, transport http.RoundTripper) []remote.Option {

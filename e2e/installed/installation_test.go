@@ -48,13 +48,13 @@ func install(t *testing.T, flags ...string) *installation {
 		"--set", "inject.namespaces={" + team + "}",
 		"--set", fmt.Sprintf("tests.namespace=%s,tests.admitted=%s,tests.denied=%s", team, shared.acme.signed.tag, shared.acme.unsigned.tag),
 	}, flags...)}
-	t.Cleanup(func() {
+	t.Cleanup(func() { r.uninstall(t) })
+	t.Cleanup(func() { // before that
 		if t.Failed() {
 			tell(t)
 		}
 	})
 	r.helm(t, append([]string{"install", release, chart(t), "--create-namespace"}, r.values...)...)
-	t.Cleanup(func() { r.uninstall(t) })
 	r.awaitReady(t, replicas)
 	r.awaitArmed(t)
 	return r
@@ -169,7 +169,7 @@ func configurations(ctx context.Context) ([]string, error) {
 // certificates is the Secret of Pratique's own certificates.
 func certificates(t *testing.T) map[string][]byte {
 	t.Helper()
-	secret, err := shared.client.CoreV1().Secrets(namespace).Get(t.Context(), "pratique-certificates", metav1.GetOptions{})
+	secret, err := shared.client.CoreV1().Secrets(namespace).Get(t.Context(), certificateSecret, metav1.GetOptions{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -203,9 +203,11 @@ func deploymentOf(name, image string) *appsv1.Deployment {
 	}
 }
 
+var dryRun = metav1.CreateOptions{DryRun: []string{metav1.DryRunAll}}
+
 // tryPod asks the API server whether it would take a Pod.
 func tryPod(ctx context.Context, p *corev1.Pod) error {
-	_, err := shared.client.CoreV1().Pods(p.Namespace).Create(ctx, p, metav1.CreateOptions{DryRun: []string{metav1.DryRunAll}})
+	_, err := shared.client.CoreV1().Pods(p.Namespace).Create(ctx, p, dryRun)
 	return err
 }
 

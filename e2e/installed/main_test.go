@@ -17,6 +17,7 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/layout"
 	"github.com/google/go-containerregistry/pkg/v1/remote"
 	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/rest"
 
 	"github.com/pratique-dev/pratique/e2e/cluster"
 	"github.com/pratique-dev/pratique/e2e/node"
@@ -31,6 +32,10 @@ const (
 	namespace = "pratique-system"
 	// imageTag is that of Pratique's own image.
 	imageTag = "test"
+	// program is what its process is called.
+	program = "pratique"
+	// logSpace is far more than what all containers print.
+	logSpace = 64 << 20
 )
 
 // world is what all cases share.
@@ -74,11 +79,13 @@ func run(m *testing.M) (code int, err error) {
 		return 1, err
 	}
 	defer func() { err = errors.Join(err, w.Stop()) }()
-	if w.node, err = node.Start(ctx, w.Cluster, node.Options{Dir: w.path("node"), Log: os.Stderr}); err != nil {
+	if w.node, err = node.Start(ctx, w.Cluster, node.Options{Dir: w.path("node"), Log: os.Stderr, LogSpace: logSpace}); err != nil {
 		return 1, err
 	}
 	defer func() { err = errors.Join(err, w.node.Stop()) }()
-	if w.client, err = kubernetes.NewForConfig(w.Config()); err != nil {
+	config := w.Config()
+	config.WarningHandler = rest.NoWarnings{} // of which Audit has one for each answer
+	if w.client, err = kubernetes.NewForConfig(config); err != nil {
 		return 1, err
 	}
 	if err := w.startVault(ctx); err != nil {

@@ -96,6 +96,8 @@ imageGCHighThresholdPercent: 100
 evictionHard: {memory.available: "0%%", nodefs.available: "0%%", imagefs.available: "0%%", nodefs.inodesFree: "0%%", imagefs.inodesFree: "0%%"}
 # How soon what changed is seen: tests wait for it.
 syncFrequency: 5s
+# However often a container has ended, it is started again soon.
+crashLoopBackOff: {maxContainerRestartPeriod: 5s}
 nodeStatusUpdateFrequency: 2s
 nodeLeaseDurationSeconds: 8 # renewed four times in that
 `
@@ -136,6 +138,9 @@ subjects: [{apiGroup: rbac.authorization.k8s.io, kind: User, name: %s}]
 
 func (n *Node) path(name string) string { return filepath.Join(n.dir, name) }
 
+// logs is the disk that what containers print is on.
+func (n *Node) logs() string { return n.path("logs") }
+
 // hosts is the folder of what containerd is told of registries.
 func (n *Node) hosts() string { return n.path("hosts") }
 
@@ -161,7 +166,10 @@ func (n *Node) tell(host, what string) error {
 
 // configure writes what the programs read, and grants DNS its rights.
 func (n *Node) configure(ctx context.Context) error {
-	podLogs, cni := n.path("pods"), n.path("cni")
+	podLogs, cni := n.PodLogs(), n.path("cni")
+	if err := n.mountLogs(); err != nil {
+		return err
+	}
 	for _, dir := range []string{n.dir, podLogs, cni, stateDir, n.StaticPods} {
 		if err := os.MkdirAll(dir, 0o755); err != nil {
 			return fmt.Errorf("making the node's folders: %w", err)

@@ -8,10 +8,13 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"syscall"
 	"time"
+
+	"k8s.io/apimachinery/pkg/types"
 )
 
 // endWithin bounds the end of processes after SIGKILL.
@@ -89,4 +92,28 @@ func parentOf(pid int) (parent int, ended bool) {
 	}
 	parent, err = strconv.Atoi(fields[1])
 	return parent, err != nil || fields[0] == "Z"
+}
+
+// Kill ends a program by SIGKILL wherever it runs in a container of the Pod, or of
+// any Pod if the id is empty, and returns how many processes that were.
+func (n *Node) Kill(program string, pod types.UID) (killed int, err error) {
+	pids, err := containerProcesses()
+	if err != nil {
+		return 0, fmt.Errorf("killing %s: %w", program, err)
+	}
+	for _, pid := range pids {
+		args, _ := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid))
+		name, _, _ := bytes.Cut(args, []byte{0})
+		// The kubelet names a Pod's control group by its id.
+		groups, _ := os.ReadFile(fmt.Sprintf("/proc/%d/cgroup", pid))
+		if filepath.Base(string(name)) != program || !bytes.Contains(groups, []byte("/pod"+string(pod))) {
+			continue // another one, or it has ended
+		}
+		if err := syscall.Kill(pid, syscall.SIGKILL); err == nil {
+			killed++
+		} else if !errors.Is(err, syscall.ESRCH) {
+			return killed, fmt.Errorf("killing %s, process %d: %w", program, pid, err)
+		}
+	}
+	return killed, nil
 }

@@ -74,6 +74,11 @@ func mountAll() error {
 	return nil
 }
 
+// mountMemory mounts a disk in memory of so many bytes.
+func mountMemory(dir string, size int64) error {
+	return syscall.Mount("pratique", dir, "tmpfs", syscall.MS_NOSUID|syscall.MS_NODEV, fmt.Sprintf("mode=755,size=%d", size))
+}
+
 // connect makes the network: loopback, and the bridge that Pods are put on.
 func connect(ctx context.Context) error {
 	for _, command := range []string{

@@ -80,6 +80,10 @@ type Options struct {
 	Dir string
 	// Log, if not nil, gets a line for each step.
 	Log io.Writer
+	// LogSpace, if not 0, gives what containers print a disk of its own, in memory,
+	// of so many bytes, which FillLogs fills. It goes with the namespaces, also if
+	// the other logs are kept (TempDir).
+	LogSpace int64
 }
 
 // A Node is a running node.
@@ -92,6 +96,7 @@ type Node struct {
 	StaticPods string
 
 	dir      string
+	logSpace int64
 	binary   string // the control plane's: it holds most programs of a node
 	log      io.Writer
 	cluster  *cluster.Cluster
@@ -130,7 +135,7 @@ func Start(ctx context.Context, c *cluster.Cluster, o Options) (_ *Node, err err
 	if os.Getenv(stageVariable) != stageInside {
 		return nil, errors.New("starting a node: this program was not run by node.Main")
 	}
-	n := &Node{cluster: c, log: o.Log, StaticPods: filepath.Join(stateDir, "static")}
+	n := &Node{cluster: c, log: o.Log, logSpace: o.LogSpace, StaticPods: filepath.Join(stateDir, "static")}
 	if n.log == nil {
 		n.log = io.Discard
 	}

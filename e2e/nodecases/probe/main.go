@@ -2,7 +2,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // Probe is what the Pods of the node cases run. It says who it is and how it is
-// confined, asks others, and is a webhook that denies everything.
+// confined, asks others, is a webhook that denies everything, and ends well when
+// it is told to.
 package main
 
 import (
@@ -47,6 +48,13 @@ func main() {
 		fmt.Fprint(w, answer)
 	})
 	mux.HandleFunc("POST /deny", deny)
+	finished := make(chan struct{}, 1)
+	mux.HandleFunc("POST /finish", func(http.ResponseWriter, *http.Request) {
+		select {
+		case finished <- struct{}{}:
+		default: // it was told so already
+		}
+	})
 
 	failed := make(chan error, 2)
 	go func() { failed <- server(mux, ":8080").ListenAndServe() }()
@@ -60,6 +68,7 @@ func main() {
 	signal.Notify(ended, syscall.SIGTERM)
 	select {
 	case <-ended:
+	case <-finished:
 	case err := <-failed:
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
