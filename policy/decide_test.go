@@ -164,7 +164,7 @@ func decideCases(t *testing.T) map[string]decideCase {
 
 		"should be pinned": {
 			rules: []*policy.Rule{verifying(t, "r", "a.io")}, image: "a.io/x:1", pinned: true, resolver: pointsAt(digestA),
-			want: []string{"r/Enforce Rejected NotPinned"}, digest: digestA, message: "not pinned: the mutating webhook did not run, or another one came after it",
+			want: []string{"r/Enforce Rejected NotPinned"}, digest: digestA, message: "not pinned: the mutating webhook did not run or found no digest, or another one came after it",
 		},
 		"should be pinned by another": {
 			server: policy.Server{Pin: policy.PinNever}, rules: []*policy.Rule{verifying(t, "r", "a.io")}, image: "a.io/x:1", pinned: true,

@@ -224,5 +224,5 @@ func (e *examination) notPinned() Verdict {
 	if e.decider.Server.Pin == PinNever {
 		return Refused(ReasonNotPinned, "not pinned: it has no digest, and pinning is left to another webhook (--pin=Never)")
 	}
-	return Refused(ReasonNotPinned, "not pinned: the mutating webhook did not run, or another one came after it")
+	return Refused(ReasonNotPinned, "not pinned: the mutating webhook did not run or found no digest, or another one came after it")
 }

@@ -137,7 +137,7 @@ func (e *examination) renamed(p placed) bool {
 		e.add(rule, d.modeOf(rule), Refused(ReasonInvalidReference, "it cannot be rewritten: %v", p.invalid))
 		return true
 	case p.by != nil && !p.by.Rewrite.Lookup && q.Pinned:
-		e.add(p.by, Enforce, Refused(ReasonNotRewritten, "not rewritten to %s: the mutating webhook did not run, or another one came after it", p.reference.Written()))
+		e.add(p.by, Enforce, Refused(ReasonNotRewritten, "not rewritten to %s: the mutating webhook did not run or found no digest, or another one came after it", p.reference.Written()))
 		return true
 	case p.by != nil:
 		e.as = p.reference.Written()

@@ -144,7 +144,7 @@ func TestRefused(t *testing.T) {
 				"403 ",
 				"spec.containers[0].image: " + wrong.ByDigest() + " Rejected by ImageConfig \"acme\": authority \"release\": no signature matches its key (2 found); hint: pratique verify " + wrong.ByDigest(),
 				"spec.containers[1].image: Rejected: invalid image reference \"BAD\": ",
-				"spec.containers[3].image: " + unsigned.ByBoth() + " Rejected by ImageConfig \"acme\": not pinned: the mutating webhook did not run, or another one came after it; hint: check the MutatingWebhookConfiguration",
+				"spec.containers[3].image: " + unsigned.ByBoth() + " Rejected by ImageConfig \"acme\": not pinned: the mutating webhook did not run or found no digest, or another one came after it; hint: check the MutatingWebhookConfiguration",
 				"spec.containers[4].image: " + host + "/broken/x:1 Inconclusive by ImageConfig \"broken\": it is not ready: decoding ImageConfig \"broken\": ",
 				"spec.containers[5].image: " + down.ByBoth() + " Inconclusive by ImageConfig \"acme\": " + host + " answered 500 ",
 			}
@@ -167,7 +167,7 @@ func TestNotPinned(t *testing.T) {
 	image := s.host.PushImage(t, "acme/app:v1")
 	s.host.SignLegacy(t, image, s.key)
 	if got := s.send(t, "/validate", ask{object: pod(image.ByTag())}); got.Allowed || got.Result.Code != 403 ||
-		!strings.Contains(got.Result.Message, "not pinned: the mutating webhook did not run, or another one came after it") {
+		!strings.Contains(got.Result.Message, "not pinned: the mutating webhook did not run or found no digest, or another one came after it") {
 		t.Errorf("got %s", message(got))
 	}
 	for status, says := range map[int]string{404: "not there", 401: "no credentials for this host", 429: "too many requests", 503: "answered 503"} {

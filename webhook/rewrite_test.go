@@ -82,7 +82,7 @@ func TestRewriteNotDone(t *testing.T) {
 	}{
 		"a Pod": {
 			ask{}, pod("old.invalid/app:v1@" + signed.Digest),
-			`Rejected by ImageConfig "pods": not rewritten to ` + signed.ByBoth() + ": the mutating webhook did not run, or another one came after it; hint: check the MutatingWebhookConfiguration",
+			`Rejected by ImageConfig "pods": not rewritten to ` + signed.ByBoth() + ": the mutating webhook did not run or found no digest, or another one came after it; hint: check the MutatingWebhookConfiguration",
 		},
 		"an ephemeral container":          {ask{subresource: "ephemeralcontainers"}, pod("old.invalid/app:v1@" + signed.Digest), "not rewritten to"},
 		"a template, as its Pods will be": {deployment, template("old.invalid/app:v1"), ""},

@@ -407,7 +407,7 @@ func TestWithoutACluster(t *testing.T) {
 	if got := ask("/validate", signed.ByBoth()); !got.Allowed {
 		t.Errorf("signed: %+v", got.Result)
 	}
-	if got := ask("/validate", signed.ByTag()); got.Allowed || !strings.Contains(got.Result.Message, "not pinned: the mutating webhook did not run, or another one came after it") {
+	if got := ask("/validate", signed.ByTag()); got.Allowed || !strings.Contains(got.Result.Message, "not pinned: the mutating webhook did not run or found no digest, or another one came after it") {
 		t.Errorf("signed, not pinned: %+v", got)
 	}
 	if got := ask("/validate", unsigned.ByBoth()); got.Allowed || got.Result.Code != rejected || got.AuditAnnotations["verdict"] != "Rejected" {
