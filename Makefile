@@ -31,7 +31,7 @@ LDFLAGS := -s -w -X github.com/pratique-dev/pratique/internal/version.override=$
 # target that is named after it.
 MODULES := . e2e e2e/certmanager e2e/controlplane e2e/sigstore/servers hack/image hack/promcheck
 # The packages in which goroutines share state.
-RACE := ./policy/... ./reference ./registry/... ./webhook/... ./internal/arming ./internal/certificate ./internal/pullsecret ./internal/notice ./internal/logwriter ./internal/server
+RACE := ./policy/... ./reference ./registry/... ./webhook/... ./internal/arming ./internal/certificate ./internal/pullsecret ./internal/notice ./internal/loglimit ./internal/logwriter ./internal/server
 # How long each fuzz test runs.
 FUZZTIME ?= 30s
 # Where make image puts the image: an OCI layout, or a registry.

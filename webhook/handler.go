@@ -8,7 +8,6 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"net/http"
 	"slices"
 	"strconv"
@@ -71,11 +70,14 @@ type Handler struct {
 	// SecretNamespaces is where the pull secrets of objects without a
 	// namespace are, by what their row says.
 	SecretNamespaces map[SecretNamespace]string
-	Recorder         Recorder
-	Log              logr.Logger
+	// Bodies bounds what large reviews take of memory.
+	Bodies   *Bodies
+	Recorder Recorder
+	Log      logr.Logger
 
-	make  sync.Once
-	slots chan struct{} // of both passes
+	make     sync.Once
+	intake   intake // of both passes
+	refusals refusals
 }
 
 // Mutate returns the handler of the mutating pass. It pins, and never denies.
@@ -89,33 +91,17 @@ func (h *Handler) Validate() http.Handler { return h.serve(passValidate, h.valid
 type answer func(ctx context.Context, r *request) *response
 
 func (h *Handler) serve(pass string, answer answer) http.Handler {
-	h.make.Do(func() { h.slots = make(chan struct{}, maxInFlight) })
+	h.make.Do(func() { h.intake = intake{make(chan struct{}, maxInFlight), maxReview} })
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		began := time.Now()
-		due := began.Add(budget(r))
-		if err := http.NewResponseController(w).SetWriteDeadline(due.Add(writeWithin)); err != nil {
-			h.refuse(pass, w, fmt.Errorf("bounding the time to write: %w", err))
-			return
-		}
-		select {
-		case h.slots <- struct{}{}:
-			defer func() { <-h.slots }()
-		default:
-			h.refuse(pass, w, &httpError{http.StatusServiceUnavailable, "too many reviews at once"})
-			return
-		}
-		asked, err := readInTime(w, r, due)
+		err := h.intake.take(w, r, h.Bodies, func(ctx context.Context, v visit) error {
+			given := h.guarded(ctx, v.asked, pass, answer)
+			h.write(w, v.asked, given)
+			h.record(v, given)
+			return nil
+		})
 		if err != nil {
-			h.refuse(pass, w, err)
-			return
+			h.Recorder.Refused(pass, h.refusals.refuse(h.Log, w, err))
 		}
-		reading := time.Since(began)
-		// It ends too if the API server goes away.
-		ctx, cancel := context.WithDeadline(r.Context(), due)
-		defer cancel()
-		given := h.guarded(ctx, asked, pass, answer)
-		h.write(w, asked, given)
-		h.record(asked, given, reading, time.Since(began))
 	})
 }
 
@@ -131,23 +117,7 @@ func (h *Handler) guarded(ctx context.Context, asked *request, pass string, answ
 }
 
 // InFlight is how many reviews are being answered now.
-func (h *Handler) InFlight() int { return len(h.slots) }
-
-func (h *Handler) refuse(pass string, w http.ResponseWriter, err error) {
-	h.Recorder.Refused(pass, refuse(h.Log, w, err))
-}
-
-// refuse answers what is no review that can be answered, with the status that it
-// returns.
-func refuse(log logr.Logger, w http.ResponseWriter, err error) (status int) {
-	refusal, ok := errors.AsType[*httpError](err)
-	if !ok {
-		refusal = &httpError{http.StatusInternalServerError, "the request could not be read"}
-	}
-	log.Info("not a review", "status", refusal.status, "reason", refusal.message)
-	http.Error(w, refusal.message, refusal.status)
-	return refusal.status
-}
+func (h *Handler) InFlight() int { return len(h.intake.places) }
 
 func (h *Handler) write(w http.ResponseWriter, asked *request, given *response) {
 	write(h.Log, w, given.build(asked.UID))
@@ -175,8 +145,9 @@ func write(log logr.Logger, w http.ResponseWriter, response *admissionv1.Admissi
 	}
 }
 
-func (h *Handler) record(asked *request, given *response, reading, whole time.Duration) {
-	h.Recorder.Reviewed(given.pass, given.allowed(), reading, whole)
+func (h *Handler) record(v visit, given *response) {
+	asked, whole := v.asked, time.Since(v.began)
+	h.Recorder.Reviewed(given.pass, given.allowed(), v.reading, whole)
 	for _, line := range given.lines {
 		h.Recorder.Found(line.finding)
 		if trace := line.finding.Verdict.Trace; trace != "" {
@@ -210,12 +181,8 @@ var errUnknownKind = errors.New("the catalog does not know this kind: the webhoo
 // changed count; nothing else exempts any, but that a static Pod's mirror is
 // made by its node.
 func (h *Handler) examine(r *request) (subject, error) {
-	switch r.Operation {
-	case admissionv1.Create, admissionv1.Update:
-	case admissionv1.Delete, admissionv1.Connect:
+	if !r.intercepted() {
 		return subject{}, nil
-	default:
-		return subject{}, errors.New("the review has no operation that is known")
 	}
 	row, ok := h.Catalog.Lookup(r.Kind.Group, r.Kind.Version, r.Kind.Kind, r.SubResource)
 	if !ok {

@@ -67,6 +67,15 @@ func TestNoReview(t *testing.T) {
 		"no request":           {body: `{"apiVersion":"admission.k8s.io/v1","kind":"AdmissionReview"}`, status: 400, says: "no request with a uid"},
 		"null request":         {body: `{"apiVersion":"admission.k8s.io/v1","kind":"AdmissionReview","request":null}`, status: 400, says: "no request with a uid"},
 		"no uid":               {body: swap(`"uid":"705ab4f5-6393-11e8-b7cc-42010a800002"`, `"uid":""`), status: 400, says: "no request with a uid"},
+		"unknown operation":    {body: swap(`"operation":"CREATE"`, `"operation":"PATCH"`), status: 400, says: "no operation that is known"},
+		"lower case":           {body: swap(`"operation":"CREATE"`, `"operation":"create"`), status: 400, says: "no operation that is known"},
+		"no operation":         {body: swap(`"operation":"CREATE"`, `"operation":""`), status: 400, says: "no operation that is known"},
+		"long uid":             {body: swap(`"uid":"`, `"uid":"`+strings.Repeat("u", 128)), status: 400, says: "uid is longer than 128 bytes"},
+		"long kind":            {body: swap(`"kind":"Pod"`, `"kind":"`+strings.Repeat("k", 64)+`"`), status: 400, says: "kind is longer than 63 bytes"},
+		"long subresource":     {body: swap(`"subResource":"`, `"subResource":"`+strings.Repeat("s", 64)), status: 400, says: "subResource is longer than 63 bytes"},
+		"long namespace":       {body: swap(`"namespace":"shop"`, `"namespace":"`+strings.Repeat("n", 64)+`"`), status: 400, says: "namespace is longer than 63 bytes"},
+		"long name":            {body: swap(`"name":"x"`, `"name":"`+strings.Repeat("n", 254)+`"`), status: 400, says: "name is longer than 253 bytes"},
+		"longest name":         {body: swap(`"name":"x"`, `"name":"`+strings.Repeat("n", 253)+`"`), status: 200},
 		"uid of a number":      {body: swap(`"uid":"705ab4f5-6393-11e8-b7cc-42010a800002"`, `"uid":5`), status: 400, says: `unexpected JSON at "/request/uid"`},
 	} {
 		for _, path := range []string{"/mutate", "/validate"} {
@@ -127,20 +136,18 @@ func TestUnexamined(t *testing.T) {
 		ask  ask
 		says string
 	}{
-		"no object":             {ask{}, "the review has no object"},
-		"null object":           {ask{object: "null"}, "the review has no object"},
-		"no object, update":     {ask{operation: "UPDATE", old: one}, "the review has no object"},
-		"unknown kind":          {ask{group: "example.com", version: "v1", kind: "Widget", object: one}, "the catalog does not know this kind"},
-		"unknown version":       {ask{version: "v2", kind: "Pod", object: one}, "the catalog does not know this kind"},
-		"kind in other group":   {ask{group: "example.com", version: "v1", kind: "Pod", object: one}, "the catalog does not know this kind"},
-		"unknown subresource":   {ask{subresource: "surprise", object: one}, "the catalog does not know this kind"},
-		"a list":                {ask{object: `[]`}, "expected an object"},
-		"a text":                {ask{object: `"x"`}, "expected an object"},
-		"spec of another type":  {ask{object: `{"spec":[]}`}, "spec: expected an object"},
-		"containers as object":  {ask{object: `{"spec":{"containers":{"a":{"image":"x"}}}}`}, "expected a list"},
-		"image as number":       {ask{object: `{"spec":{"containers":[{"image":5}]}}`}, "spec.containers[0].image: expected a string"},
-		"unknown operation":     {ask{operation: "PATCH", object: one}, "operation"},
-		"operation, lower case": {ask{operation: "create", object: one}, "operation"},
+		"no object":            {ask{}, "the review has no object"},
+		"null object":          {ask{object: "null"}, "the review has no object"},
+		"no object, update":    {ask{operation: "UPDATE", old: one}, "the review has no object"},
+		"unknown kind":         {ask{group: "example.com", version: "v1", kind: "Widget", object: one}, "the catalog does not know this kind"},
+		"unknown version":      {ask{version: "v2", kind: "Pod", object: one}, "the catalog does not know this kind"},
+		"kind in other group":  {ask{group: "example.com", version: "v1", kind: "Pod", object: one}, "the catalog does not know this kind"},
+		"unknown subresource":  {ask{subresource: "surprise", object: one}, "the catalog does not know this kind"},
+		"a list":               {ask{object: `[]`}, "expected an object"},
+		"a text":               {ask{object: `"x"`}, "expected an object"},
+		"spec of another type": {ask{object: `{"spec":[]}`}, "spec: expected an object"},
+		"containers as object": {ask{object: `{"spec":{"containers":{"a":{"image":"x"}}}}`}, "expected a list"},
+		"image as number":      {ask{object: `{"spec":{"containers":[{"image":5}]}}`}, "spec.containers[0].image: expected a string"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

@@ -4,9 +4,9 @@
 package webhook
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"net/http"
 	"reflect"
 	"slices"
@@ -30,9 +30,17 @@ const (
 	imageConfigResource = "imageconfigs"
 )
 
-// maxConfigsInFlight is how many ImageConfigs are checked at once: admins write
-// them by hand or by a tool, and each may take maxReview of memory.
-const maxConfigsInFlight = 16
+// ImageConfigs are decoded as a whole, which takes up to 65 times as much memory as
+// they have bytes (a list of empty objects); so both bounds are small. Admins write
+// them by hand or by a tool.
+const (
+	// maxConfigsInFlight is how many are checked at once.
+	maxConfigsInFlight = 4
+	// maxConfigReview bounds a review of one, in bytes. An object that etcd stores
+	// has at most 1.5 MiB, and an ImageConfig a few KiB; what is larger is not
+	// checked, but compiled like any other.
+	maxConfigReview = 1 << 20
+)
 
 // ImageConfigHandler answers AdmissionReviews of ImageConfigs: what is wrong with
 // one is an error for who writes it, and what may not be meant so is a warning.
@@ -44,49 +52,34 @@ const maxConfigsInFlight = 16
 type ImageConfigHandler struct {
 	// Check says what is wrong with an ImageConfig in raw JSON, each problem with
 	// the path of its field, and what may not be meant so.
-	Check    func(raw []byte) (problems, warnings []string)
+	Check func(raw []byte) (problems, warnings []string)
+	// Bodies is that of the [Handler].
+	Bodies   *Bodies
 	Recorder Recorder
 	Log      logr.Logger
 
-	once  sync.Once
-	slots chan struct{}
+	once     sync.Once
+	intake   intake
+	refusals refusals
 }
 
 // ServeHTTP implements [http.Handler].
 func (h *ImageConfigHandler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	h.once.Do(func() { h.slots = make(chan struct{}, maxConfigsInFlight) })
-	began := time.Now()
-	due := began.Add(budget(r))
-	if err := http.NewResponseController(w).SetWriteDeadline(due.Add(writeWithin)); err != nil {
-		h.refuse(w, fmt.Errorf("bounding the time to write: %w", err))
-		return
-	}
-	select {
-	case h.slots <- struct{}{}:
-		defer func() { <-h.slots }()
-	default:
-		h.refuse(w, &httpError{http.StatusServiceUnavailable, "too many reviews at once"})
-		return
-	}
-	asked, err := readInTime(w, r, due)
+	h.once.Do(func() { h.intake = intake{make(chan struct{}, maxConfigsInFlight), maxConfigReview} })
+	err := h.intake.take(w, r, h.Bodies, func(_ context.Context, v visit) error {
+		response, err := h.guarded(v.asked)
+		if err != nil {
+			return err
+		}
+		write(h.Log, w, response)
+		h.Recorder.Reviewed(passImageConfig, response.Allowed, v.reading, time.Since(v.began))
+		h.Log.Info("reviewed an ImageConfig", "requestID", v.asked.UID, "operation", v.asked.Operation, "name", v.asked.Name,
+			"allowed", response.Allowed, "warnings", len(response.Warnings))
+		return nil
+	})
 	if err != nil {
-		h.refuse(w, err)
-		return
+		h.Recorder.Refused(passImageConfig, h.refusals.refuse(h.Log, w, err))
 	}
-	reading := time.Since(began)
-	response, err := h.guarded(asked)
-	if err != nil {
-		h.refuse(w, err)
-		return
-	}
-	write(h.Log, w, response)
-	h.Recorder.Reviewed(passImageConfig, response.Allowed, reading, time.Since(began))
-	h.Log.Info("reviewed an ImageConfig", "requestID", asked.UID, "operation", asked.Operation, "name", asked.Name,
-		"allowed", response.Allowed, "warnings", len(response.Warnings))
-}
-
-func (h *ImageConfigHandler) refuse(w http.ResponseWriter, err error) {
-	h.Recorder.Refused(passImageConfig, refuse(h.Log, w, err))
 }
 
 // guarded turns a panic into an error: it says nothing about the ImageConfig.
@@ -102,12 +95,8 @@ func (h *ImageConfigHandler) guarded(asked *request) (_ *admissionv1.AdmissionRe
 
 func (h *ImageConfigHandler) answer(asked *request) (*admissionv1.AdmissionResponse, error) {
 	response := &admissionv1.AdmissionResponse{UID: types.UID(asked.UID), Allowed: true}
-	switch asked.Operation {
-	case admissionv1.Create, admissionv1.Update:
-	case admissionv1.Delete, admissionv1.Connect:
+	if !asked.intercepted() {
 		return response, nil
-	default:
-		return nil, &httpError{http.StatusBadRequest, "the review has no operation that is known"}
 	}
 	if absent(asked.Object) {
 		return nil, &httpError{http.StatusBadRequest, "the review has no object"}

@@ -40,7 +40,7 @@ func imageConfigs(t *testing.T) (server *httptest.Server, counted *recorder) {
 			}
 			return object.Spec.Problems, object.Spec.Warnings
 		},
-		Recorder: counted, Log: logr.Discard(),
+		Bodies: webhook.NewBodies(webhook.DefaultBodies), Recorder: counted, Log: logr.Discard(),
 	})
 	t.Cleanup(server.Close)
 	return server, counted
@@ -116,7 +116,8 @@ func TestImageConfigErrors(t *testing.T) {
 		"GET":               {http.MethodGet, "", "", 405, "POST"},
 		"YAML":              {"", "application/yaml", "", 415, "application/json"},
 		"no review":         {"", "", `{}`, 400, "only AdmissionReview"},
-		"too large":         {"", "", strings.Repeat(" ", 7<<20+1), 413, "larger than"},
+		"largest":           {"", "", strings.Repeat(" ", 1<<20), 400, "malformed"},
+		"too large":         {"", "", strings.Repeat(" ", 1<<20+1), 413, "larger than 1048576 bytes"},
 		"unknown operation": {"", "", config("PATCH", "{}", "{}"), 400, "operation"},
 		"no object":         {"", "", config("CREATE", "null", "null"), 400, "no object"},
 		"a panic":           {"", "", config("CREATE", `{"spec":{"panics":true}}`, "null"), 500, "failed unexpectedly"},

@@ -6,21 +6,14 @@ package webhook
 import (
 	"errors"
 	"fmt"
-	"io"
 	"mime"
 	"net/http"
-	"time"
 
 	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
 	admissionv1 "k8s.io/api/admission/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
-
-// maxReview bounds an AdmissionReview, in bytes. The API server takes requests
-// of up to 3 MiB (k8s.io/apiserver, MaxRequestBodyBytes), and a review of an
-// UPDATE holds the object twice, with escapes and the user's extra fields.
-const maxReview = 7 << 20
 
 // The two passes of admission, and what is counted like one: the check of
 // ImageConfigs.
@@ -62,50 +55,21 @@ type httpError struct {
 
 func (e *httpError) Error() string { return e.message }
 
-// readInTime reads the AdmissionReview of a request that arrives in time. Then
-// the deadline is lifted, or it would end the connection during the
-// examination; after an error it stays, because the rest of the request is
-// still to be read.
-func readInTime(w http.ResponseWriter, r *http.Request, due time.Time) (*request, error) {
-	connection := http.NewResponseController(w)
-	within := time.Now().Add(readWithin)
-	if due.Before(within) {
-		within = due
-	}
-	if err := connection.SetReadDeadline(within); err != nil {
-		return nil, fmt.Errorf("bounding the time to read: %w", err)
-	}
-	asked, err := readReview(r)
-	if err != nil {
-		return nil, err
-	}
-	if err := connection.SetReadDeadline(time.Time{}); err != nil {
-		return nil, fmt.Errorf("lifting the time to read: %w", err)
-	}
-	return asked, nil
-}
-
-// readReview reads the AdmissionReview of a request, of the version v1.
-func readReview(r *http.Request) (*request, error) {
+// checkHeader refuses what is not sent as reviews are.
+func checkHeader(r *http.Request) error {
 	if r.Method != http.MethodPost {
-		return nil, &httpError{http.StatusMethodNotAllowed, "an AdmissionReview is sent by POST"}
+		return &httpError{http.StatusMethodNotAllowed, "an AdmissionReview is sent by POST"}
 	}
 	if media, _, err := mime.ParseMediaType(r.Header.Get("Content-Type")); err != nil || media != "application/json" {
-		return nil, &httpError{http.StatusUnsupportedMediaType, "an AdmissionReview is sent as application/json"}
+		return &httpError{http.StatusUnsupportedMediaType, "an AdmissionReview is sent as application/json"}
 	}
-	body, err := io.ReadAll(io.LimitReader(r.Body, maxReview+1))
-	if err != nil {
-		return nil, &httpError{http.StatusBadRequest, "the body could not be read"}
-	}
-	if len(body) > maxReview {
-		return nil, &httpError{http.StatusRequestEntityTooLarge, fmt.Sprintf("the body is larger than %d bytes", maxReview)}
-	}
-	return parseReview(body)
+	return nil
 }
 
-func parseReview(body []byte) (*request, error) {
+// parseReview reads an AdmissionReview of the version v1.
+func parseReview(untrustedBody []byte) (*request, error) {
 	var got review
-	if err := json.Unmarshal(body, &got); err != nil {
+	if err := json.Unmarshal(untrustedBody, &got); err != nil {
 		return nil, &httpError{http.StatusBadRequest, "the body is not an AdmissionReview: " + describe(err)}
 	}
 	if got.APIVersion != admissionv1.SchemeGroupVersion.String() || got.Kind != "AdmissionReview" {
@@ -115,7 +79,49 @@ func parseReview(body []byte) (*request, error) {
 	if got.Request == nil || got.Request.UID == "" {
 		return nil, &httpError{http.StatusBadRequest, "the AdmissionReview has no request with a uid"}
 	}
+	if err := got.Request.check(); err != nil {
+		return nil, err
+	}
 	return got.Request, nil
+}
+
+// The lengths of what is logged of each review, in bytes, as an API server has
+// them: a uid of its own has 36, kinds and subresources are labels, and the names
+// of objects are at most subdomains (k8s.io/apimachinery, validation).
+const (
+	maxUID   = 128
+	maxLabel = 63
+	maxName  = 253
+)
+
+// check refuses what no API server sends: it would be logged, and whoever reaches
+// the port could fill the log.
+func (r *request) check() error {
+	for _, field := range []struct {
+		name, value string
+		most        int
+	}{
+		{"uid", r.UID, maxUID},
+		{"kind", r.Kind.Kind, maxLabel},
+		{"subResource", r.SubResource, maxLabel},
+		{"namespace", r.Namespace, maxLabel},
+		{"name", r.Name, maxName},
+	} {
+		if len(field.value) > field.most {
+			return &httpError{http.StatusBadRequest, fmt.Sprintf("the review's %s is longer than %d bytes", field.name, field.most)}
+		}
+	}
+	switch r.Operation {
+	case admissionv1.Create, admissionv1.Update, admissionv1.Delete, admissionv1.Connect:
+		return nil
+	default:
+		return &httpError{http.StatusBadRequest, "the review has no operation that is known"}
+	}
+}
+
+// intercepted reports whether the operation brings something in.
+func (r *request) intercepted() bool {
+	return r.Operation != admissionv1.Delete && r.Operation != admissionv1.Connect
 }
 
 // describe says what is wrong with JSON without repeating it.

@@ -45,6 +45,8 @@ type setting struct {
 	inject    []string        // into these namespaces
 	decider   webhook.Decider // in place of the real one
 	surrounds func(webhook.Surroundings) webhook.Surroundings
+	bodies    *webhook.Bodies // in place of the usual room
+	log       logr.Logger
 }
 
 // stack is the server as cmd/pratique wires it, on a real registry.
@@ -54,6 +56,8 @@ type stack struct {
 	other *registrytest.Key
 	url   string
 	rec   *recorder
+	// handler is what url leads to.
+	handler http.Handler
 
 	client *registry.Client
 }
@@ -187,8 +191,11 @@ func newStack(tb testing.TB, s setting) *stack {
 	}
 	handler := &webhook.Handler{
 		Catalog: load(tb, s.catalog...), References: references, Decider: &policy.Decider{Server: s.server, Resolver: cached, Engine: cached},
-		Surroundings: files, Server: s.server, Recorder: made.rec, Log: logr.Discard(),
+		Surroundings: files, Server: s.server, Recorder: made.rec, Log: s.log, Bodies: s.bodies,
 		SecretNamespaces: map[webhook.SecretNamespace]string{webhook.SecretNamespaceCrossplane: "crossplane-system"},
+	}
+	if handler.Bodies == nil {
+		handler.Bodies = webhook.NewBodies(webhook.DefaultBodies)
 	}
 	if s.decider != nil {
 		handler.Decider = s.decider
@@ -201,7 +208,7 @@ func newStack(tb testing.TB, s setting) *stack {
 	mux.Handle("/validate", handler.Validate())
 	server := httptest.NewServer(mux)
 	tb.Cleanup(server.Close)
-	made.url = server.URL
+	made.url, made.handler = server.URL, mux
 	return made
 }
 

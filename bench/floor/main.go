@@ -21,12 +21,12 @@ import (
 	"k8s.io/client-go/util/cert"
 )
 
-// The limits of controller-runtime's webhook server, so that both servers do
-// the same for a connection (its pkg/internal/httpserver).
+// The limits of internal/server, so that both servers do the same for a
+// connection.
 const (
-	maxHeader  = 1 << 20
+	maxHeader  = 16 << 10
 	idle       = 90 * time.Second
-	readHeader = 32 * time.Second
+	readHeader = 5 * time.Second
 )
 
 func main() {

@@ -134,8 +134,8 @@ func takePrints(log logr.Logger) (giveBack func(), err error) {
 	}, nil
 }
 
-// countHandshakes takes over the standard logger: the webhook's server has no
-// other.
+// countHandshakes takes over the standard logger, which is that of net/http's
+// servers.
 func countHandshakes(log logr.Logger, registerer prometheus.Registerer) {
 	stdlog.SetFlags(0)
 	stdlog.SetOutput(server.NewErrorLog(log, registerer))

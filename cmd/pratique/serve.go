@@ -186,7 +186,7 @@ func (f *serveFlags) handler(parts *parts, catalog *webhook.Catalog, log logr.Lo
 		SecretNamespaces: map[webhook.SecretNamespace]string{
 			webhook.SecretNamespaceCrossplane: f.crossplaneNamespace,
 		},
-		Recorder: parts.metrics, Log: log,
+		Bodies: webhook.NewBodies(webhook.DefaultBodies), Recorder: parts.metrics, Log: log,
 	}, nil
 }
 
@@ -203,7 +203,9 @@ const drainFor = 10 * time.Second
 func (f *serveFlags) serve(ctx context.Context, handler *webhook.Handler, parts *parts, gatherer prometheus.Gatherer) error {
 	listen := f.listen
 	listen.Mutate, listen.Validate = handler.Mutate(), handler.Validate()
-	listen.ValidateImageConfig = &webhook.ImageConfigHandler{Check: checkImageConfig, Recorder: parts.metrics, Log: handler.Log}
+	listen.ValidateImageConfig = &webhook.ImageConfigHandler{
+		Check: checkImageConfig, Bodies: handler.Bodies, Recorder: parts.metrics, Log: handler.Log,
+	}
 	listen.Gatherer, listen.Ready = gatherer, parts.rules.ready
 	parts.report(handler.InFlight)
 	listen.Certificate = parts.rules.certificate

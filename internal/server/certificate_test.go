@@ -5,8 +5,11 @@ package server_test
 
 import (
 	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"net/http"
+	"os"
+	"path/filepath"
 	"sync/atomic"
 	"testing"
 
@@ -18,18 +21,6 @@ import (
 func TestCertificateOfAFunction(t *testing.T) {
 	t.Parallel()
 	var pair atomic.Pointer[tls.Certificate]
-	another := func() *tls.Certificate {
-		t.Helper()
-		certPEM, keyPEM, err := cert.GenerateSelfSignedCertKey("localhost", nil, nil)
-		if err != nil {
-			t.Fatal(err)
-		}
-		made, err := tls.X509KeyPair(certPEM, keyPEM)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return &made
-	}
 	o := options(t, nil)
 	o.Validate = http.NotFoundHandler()
 	o.Certificate = func(*tls.ClientHelloInfo) (*tls.Certificate, error) {
@@ -39,23 +30,68 @@ func TestCertificateOfAFunction(t *testing.T) {
 		return nil, errors.New("none yet")
 	}
 	start(t, o)
-	shown := func() (*tls.Certificate, error) {
-		connection, err := (&tls.Dialer{Config: &tls.Config{InsecureSkipVerify: true}}).DialContext(t.Context(), "tcp", o.BindAddress)
-		if err != nil {
-			return nil, err
-		}
-		defer func() { _ = connection.Close() }()
-		return &tls.Certificate{Leaf: connection.(*tls.Conn).ConnectionState().PeerCertificates[0]}, nil
-	}
-	if _, err := shown(); err == nil {
+	if _, err := shown(t, o.BindAddress); err == nil {
 		t.Error("a connection without a certificate")
 	}
 	for range 2 {
-		pair.Store(another())
-		if got, err := shown(); err != nil || !got.Leaf.Equal(pair.Load().Leaf) {
+		made, _, _ := newPair(t)
+		pair.Store(&made)
+		if got, err := shown(t, o.BindAddress); err != nil || !got.Equal(pair.Load().Leaf) {
 			t.Errorf("another certificate is shown: %v", err)
 		}
 	}
+}
+
+// newPair makes a certificate, in PEM form too.
+func newPair(t *testing.T) (made tls.Certificate, certPEM, keyPEM []byte) {
+	t.Helper()
+	certPEM, keyPEM, err := cert.GenerateSelfSignedCertKey("localhost", nil, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	made, err = tls.X509KeyPair(certPEM, keyPEM)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return made, certPEM, keyPEM
+}
+
+// shown is the certificate that a server shows.
+func shown(t *testing.T, address string) (*x509.Certificate, error) {
+	t.Helper()
+	connection, err := (&tls.Dialer{Config: &tls.Config{InsecureSkipVerify: true}}).DialContext(t.Context(), "tcp", address)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = connection.Close() }()
+	return connection.(*tls.Conn).ConnectionState().PeerCertificates[0], nil
+}
+
+// TestCertificateOfAFolder: one that changes is served without a restart.
+func TestCertificateOfAFolder(t *testing.T) {
+	t.Parallel()
+	o := options(t, http.NotFound)
+	o.CertDir = t.TempDir()
+	write := func() *x509.Certificate {
+		t.Helper()
+		made, certPEM, keyPEM := newPair(t)
+		for name, content := range map[string][]byte{"tls.crt": certPEM, "tls.key": keyPEM} {
+			if err := os.WriteFile(filepath.Join(o.CertDir, name), content, 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+		return made.Leaf
+	}
+	written := write()
+	start(t, o)
+	if got, err := shown(t, o.BindAddress); err != nil || !got.Equal(written) {
+		t.Fatalf("another certificate is shown: %v", err)
+	}
+	written = write()
+	await(t, func() bool {
+		got, err := shown(t, o.BindAddress)
+		return err == nil && got.Equal(written)
+	})
 }
 
 // TestAnswers: on the webhook's own port is told whether it would answer, and

@@ -140,7 +140,8 @@ func (c *clients) require(config *tls.Config) {
 	config.VerifyConnection = func(state tls.ConnectionState) error { return c.checkName(state.PeerCertificates[0]) }
 	// A ticket would let a client in again without its certificate.
 	config.SessionTicketsDisabled = true
-	// By now the server's own certificate, which is set later, is in config.
+	// When it is called, the server's own certificate, which is set later, is in
+	// config.
 	config.GetConfigForClient = func(*tls.ClientHelloInfo) (*tls.Config, error) {
 		latest := config.Clone()
 		latest.ClientCAs = c.authorities.Load().pool

@@ -6,18 +6,15 @@ package server
 import (
 	"errors"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/go-logr/logr"
 	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/pratique-dev/pratique/internal/loglimit"
 )
 
 const (
-	// Of the handshakes that fail within a minute only so many are logged:
-	// strangers decide how many there are.
-	loggedHandshakes = 10
-	handshakesWindow = time.Minute
 	// handshakeError is what net/http begins such lines with.
 	handshakeError = "http: TLS handshake error from "
 	// silent is how the line of a connection ends that was closed before
@@ -25,19 +22,15 @@ const (
 	silent = ": EOF"
 )
 
-// ErrorLog is for the lines that net/http writes to the standard logger, as
-// controller-runtime's server has no other: it logs them as the rest is logged,
-// and counts the connections that failed in the TLS handshake, of which it logs
-// a few only. Make it with [NewErrorLog].
+// ErrorLog is for the lines that net/http, and whichever library has no other
+// logger, writes to the standard one: it logs them as the rest is logged, and
+// counts the connections that failed in the TLS handshake, of which it logs a few
+// only. Make it with [NewErrorLog].
 type ErrorLog struct {
 	log     logr.Logger
 	refused prometheus.Counter
 	now     func() time.Time
-
-	mu      sync.Mutex
-	began   time.Time // of the window
-	logged  int       // in it
-	omitted int       // since the last one that was logged
+	limit   loglimit.Limit // strangers decide how many handshakes fail
 }
 
 // NewErrorLog returns a writer for [log.SetOutput], without flags.
@@ -66,17 +59,10 @@ func (l *ErrorLog) Write(text []byte) (int, error) {
 }
 
 func (l *ErrorLog) refuse(failed string) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if now := l.now(); now.Sub(l.began) >= handshakesWindow {
-		l.began, l.logged = now, 0
-	}
-	if l.logged == loggedHandshakes {
-		l.omitted++
+	omitted, ok := l.limit.Next(l.now())
+	if !ok {
 		return
 	}
 	from, reason, _ := strings.Cut(failed, ": ")
-	l.log.Info("refused a connection: the TLS handshake failed", "from", from, "reason", reason, "notLogged", l.omitted)
-	l.logged++
-	l.omitted = 0
+	l.log.Info("refused a connection: the TLS handshake failed", "from", from, "reason", reason, "notLogged", omitted)
 }

@@ -23,7 +23,7 @@ import (
 // stranger's is logged as it is. The lines are net/http's own.
 func TestErrorLog(t *testing.T) {
 	t.Parallel()
-	const strangers = 25
+	const strangers, loggedHandshakes = 25, 10
 	written := make(chan string, 10*strangers) // for each line that net/http wrote
 	var logged []string
 	registry := prometheus.NewRegistry()

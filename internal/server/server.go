@@ -3,6 +3,10 @@
 
 // Package server listens: for AdmissionReviews over TLS, and for probes, metrics
 // and profiles. It knows how to stop without failing a request.
+//
+// The listener of reviews is an http.Server of its own and not
+// controller-runtime's, which cannot be told how large a request's header may be,
+// nor how long it may take: whoever reaches the port decides both (docs/adr/0012).
 package server
 
 import (
@@ -22,15 +26,21 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 	"golang.org/x/sync/errgroup"
 	"k8s.io/client-go/util/cert"
-	"sigs.k8s.io/controller-runtime/pkg/webhook"
+	"sigs.k8s.io/controller-runtime/pkg/certwatcher"
 )
 
 const (
 	// stopWithin is how long requests in flight may take to finish once no more are
 	// taken: as long as API servers wait for an answer by default.
 	stopWithin = 10 * time.Second
-	// readHeader bounds the time for a request's header, on the side servers.
+	// readHeader bounds the time for a request's header, and for a TLS handshake.
 	readHeader = 5 * time.Second
+	// maxHeader bounds a request's header. An API server's is a few hundred bytes,
+	// and some KiB more if it has been given a token for webhooks.
+	maxHeader = 16 << 10
+	// idle is how long a connection is kept without a request: as long as Go's own
+	// clients keep theirs, which API servers are (http.DefaultTransport).
+	idle = 90 * time.Second
 	// connectWithin bounds a connection to ourselves.
 	connectWithin = time.Second
 	// certFile and keyFile are in the folder of certificates, by the names that
@@ -73,14 +83,14 @@ type Options struct {
 // answered. It returns an error if it cannot listen.
 func Run(ctx context.Context, o Options) error {
 	s := &server{options: o}
+	config, watcher, err := s.secured()
+	if err != nil {
+		return err
+	}
 	// The listeners outlive ctx by the time to drain.
 	serving, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()
 	group, serving := errgroup.WithContext(serving)
-	hooks, err := s.webhooks(serving)
-	if err != nil {
-		return err
-	}
 	health := http.NewServeMux()
 	health.HandleFunc("/healthz", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ok") })
 	health.HandleFunc("/readyz", s.readyz)
@@ -88,122 +98,100 @@ func Run(ctx context.Context, o Options) error {
 	metrics.Handle("/metrics", promhttp.HandlerFor(o.Gatherer, promhttp.HandlerOpts{}))
 
 	// A port that is taken must be found before any review is answered.
-	sides, err := listen(serving, side{"--health-address", o.HealthAddress, health}, side{"--metrics-address", o.MetricsAddress, metrics},
-		side{"--pprof-address", o.PprofAddress, profiles()})
+	sides, err := listen(serving, side{"--health-address", o.HealthAddress, health, nil}, side{"--metrics-address", o.MetricsAddress, metrics, nil},
+		side{"--pprof-address", o.PprofAddress, profiles(), nil}, side{"--bind-address", o.BindAddress, s.reviews(), config})
 	if err != nil {
 		return err
 	}
-	group.Go(func() error {
-		if err := hooks.Start(serving); err != nil {
-			return fmt.Errorf("serving --bind-address %q: %w", o.BindAddress, err)
-		}
-		return nil
-	})
-	group.Go(func() error {
-		s.clients.follow(serving)
-		return nil
-	})
 	for listener, side := range sides {
 		group.Go(func() error { return side.serve(serving, listener) })
 	}
 	group.Go(func() error {
-		select {
-		case <-serving.Done():
-		case <-ctx.Done():
-			logr.FromContextOrDiscard(ctx).Info("stopping", "drain", o.Drain)
-			s.draining.Store(true)
-			time.Sleep(o.Drain)
-			stop()
+		s.clients.follow(serving)
+		return nil
+	})
+	group.Go(func() error {
+		if err := watch(serving, watcher); err != nil {
+			logr.FromContextOrDiscard(ctx).Error(err, "--cert-dir is not watched: what changes there is served after a restart only")
 		}
 		return nil
 	})
-	return finish(ctx, group, o.Drain+stopWithin)
+	group.Go(func() error {
+		s.drain(ctx, serving)
+		stop()
+		return nil
+	})
+	return group.Wait()
 }
 
-// finish waits for the servers, but no longer than that once they should stop.
-func finish(ctx context.Context, group *errgroup.Group, within time.Duration) error {
-	done := make(chan error, 1)
-	go func() { done <- group.Wait() }()
+// drain returns when the listeners should close: some time after ctx has ended,
+// or when one of them has failed and serving ends.
+func (s *server) drain(ctx, serving context.Context) {
 	select {
-	case err := <-done:
-		return err
+	case <-serving.Done():
+		return
 	case <-ctx.Done():
 	}
+	logr.FromContextOrDiscard(ctx).Info("stopping", "drain", s.options.Drain)
+	s.draining.Store(true)
 	select {
-	case err := <-done:
-		return err
-	case <-time.After(within):
-		return errors.New("requests were still in flight when the time to stop was over")
+	case <-serving.Done():
+	case <-time.After(s.options.Drain):
 	}
 }
 
 type server struct {
 	options  Options
-	clients  *clients // set by webhooks; nil for everybody
+	clients  *clients // set by secured; nil for everybody
 	draining atomic.Bool
 }
 
-// webhooks prepares the server of reviews, which will be started with serving.
-func (s *server) webhooks(serving context.Context) (webhook.Server, error) {
-	host, port, err := net.SplitHostPort(s.options.BindAddress)
+// secured says how connections to the webhook are secured, and what keeps the
+// certificate up to date; nil if nothing has to.
+func (s *server) secured() (*tls.Config, *certwatcher.CertWatcher, error) {
+	_, port, err := net.SplitHostPort(s.options.BindAddress)
 	if err != nil {
-		return nil, fmt.Errorf("reading --bind-address: %w", err)
+		return nil, nil, fmt.Errorf("reading --bind-address: %w", err)
 	}
-	number, err := strconv.ParseUint(port, 10, 16)
-	if err != nil || number == 0 {
-		return nil, fmt.Errorf("reading --bind-address: the port of %q must be a number from 1 to 65535", s.options.BindAddress)
-	}
-	configure := func(c *tls.Config) {
-		c.MinVersion = tls.VersionTLS12
-		// The API server speaks HTTP/1.1 to webhooks behind a Service (kubernetes
-		// issue 75791), to others whatever they offer. So all understand
-		// "Connection: close", and what is not spoken cannot be attacked
-		// (CVE-2023-44487).
-		c.NextProtos = []string{"http/1.1"}
-		s.clients.require(c)
+	if number, err := strconv.ParseUint(port, 10, 16); err != nil || number == 0 {
+		return nil, nil, fmt.Errorf("reading --bind-address: the port of %q must be a number from 1 to 65535", s.options.BindAddress)
 	}
 	if s.clients, err = newClients(s.options); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	switch {
+	// The API server speaks HTTP/1.1 to webhooks behind a Service (kubernetes
+	// issue 75791), to others whatever they offer. So all understand
+	// "Connection: close", and what is not spoken cannot be attacked
+	// (CVE-2023-44487).
+	config := &tls.Config{MinVersion: tls.VersionTLS12, NextProtos: []string{"http/1.1"}}
+	s.clients.require(config)
+	var watcher *certwatcher.CertWatcher
+	switch dir := s.options.CertDir; {
 	case s.options.Certificate != nil:
-		configure = certified(configure, s.options.Certificate)
-	case s.options.CertDir == "":
-		configure, err = selfSigned(configure)
+		config.GetCertificate = s.options.Certificate
+	case dir == "":
+		config.Certificates, err = selfSigned()
 	default:
-		err = checkPair(s.options.CertDir)
+		watcher, err = certwatcher.New(filepath.Join(dir, certFile), filepath.Join(dir, keyFile))
+		if err != nil {
+			return nil, nil, fmt.Errorf("reading --cert-dir %q: %w", dir, err)
+		}
+		config.GetCertificate = watcher.GetCertificate
 	}
-	if err != nil {
-		return nil, err
-	}
-	mux := http.NewServeMux()
-	for path, handler := range map[string]http.Handler{
-		"/mutate": s.options.Mutate, "/validate": s.options.Validate, "/validate-imageconfig": s.options.ValidateImageConfig,
-	} {
-		mux.Handle(path, s.clients.still(s.closing(serving.Err, handler)))
-	}
-	// Whoever is about to have the API server ask, asks here first: on the port and
-	// the way that it takes.
-	mux.Handle("GET /readyz", s.clients.still(http.HandlerFunc(s.answers)))
-	return webhook.NewServer(webhook.Options{
-		Host: host, Port: int(number), CertDir: s.options.CertDir, CertName: certFile, KeyName: keyFile,
-		TLSOpts: []func(*tls.Config){configure}, WebhookMux: mux,
-	}), nil
+	return config, watcher, err
 }
 
-// checkPair reads the certificate once before it is served, because there it
-// would fail without a word of the folder.
-func checkPair(dir string) error {
-	_, err := tls.LoadX509KeyPair(filepath.Join(dir, certFile), filepath.Join(dir, keyFile))
-	if err != nil {
-		return fmt.Errorf("reading --cert-dir %q: %w", dir, err)
+// watch follows the certificate's files until ctx ends.
+func watch(ctx context.Context, watcher *certwatcher.CertWatcher) error {
+	if watcher == nil {
+		return nil
 	}
-	return nil
+	return watcher.Start(ctx)
 }
 
-// selfSigned serves a certificate made now. Whoever calls cannot check it: it
-// is for trying out.
-func selfSigned(configure func(*tls.Config)) (func(*tls.Config), error) {
+// selfSigned makes a certificate now. Whoever calls cannot check it: it is for
+// trying out.
+func selfSigned() ([]tls.Certificate, error) {
 	certPEM, keyPEM, err := cert.GenerateSelfSignedCertKey("localhost", []net.IP{net.IPv4(127, 0, 0, 1), net.IPv6loopback}, nil)
 	if err != nil {
 		return nil, fmt.Errorf("making a certificate: %w", err)
@@ -212,34 +200,31 @@ func selfSigned(configure func(*tls.Config)) (func(*tls.Config), error) {
 	if err != nil {
 		return nil, fmt.Errorf("making a certificate: %w", err)
 	}
-	return certified(configure, func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return &pair, nil }), nil
+	return []tls.Certificate{pair}, nil
 }
 
-// certified serves what certificate returns.
-func certified(configure func(*tls.Config), certificate func(*tls.ClientHelloInfo) (*tls.Certificate, error)) func(*tls.Config) {
-	return func(c *tls.Config) {
-		configure(c)
-		c.GetCertificate = certificate
+// reviews answers on the webhook's port.
+func (s *server) reviews() http.Handler {
+	mux := http.NewServeMux()
+	for path, handler := range map[string]http.Handler{
+		"/mutate": s.options.Mutate, "/validate": s.options.Validate, "/validate-imageconfig": s.options.ValidateImageConfig,
+	} {
+		mux.Handle(path, s.clients.still(s.closing(handler)))
 	}
+	// Whoever is about to have the API server ask, asks here first: on the port and
+	// the way that it takes.
+	mux.Handle("GET /readyz", s.clients.still(http.HandlerFunc(s.answers)))
+	return mux
 }
 
-// closing lets requests in flight finish when the server ends: it makes their
-// contexts from its own, which has ended once ended returns an error. A client
-// that leaves still ends its request. While draining it asks clients to come
-// back on another connection: perhaps another replica takes it.
-func (s *server) closing(ended func() error, next http.Handler) http.Handler {
+// closing asks clients, while draining, to come back on another connection:
+// perhaps another replica takes it.
+func (s *server) closing(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if s.draining.Load() {
 			w.Header().Set("Connection", "close")
 		}
-		ctx, cancel := context.WithCancel(context.WithoutCancel(r.Context()))
-		defer cancel()
-		defer context.AfterFunc(r.Context(), func() {
-			if ended() == nil {
-				cancel()
-			}
-		})()
-		next.ServeHTTP(w, r.WithContext(ctx))
+		next.ServeHTTP(w, r)
 	})
 }
 
@@ -269,9 +254,9 @@ func (s *server) answers(w http.ResponseWriter, _ *http.Request) {
 }
 
 // listening reports why nobody could connect to the webhook. It says nothing on
-// the connection: controller-runtime's own check shakes hands without a client
-// certificate, which would be one more refusal at every probe, and passes only
-// because in TLS 1.3 a client is done before the server has looked at it.
+// the connection: shaking hands without a client certificate would be one more
+// refusal at every probe, and would pass only because in TLS 1.3 a client is done
+// before the server has looked at it.
 func (s *server) listening(ctx context.Context) error {
 	dialer := &net.Dialer{Timeout: connectWithin}
 	connection, err := dialer.DialContext(ctx, "tcp", s.options.BindAddress)
@@ -282,10 +267,11 @@ func (s *server) listening(ctx context.Context) error {
 	return nil
 }
 
-// side is a server of plain HTTP beside the webhook.
+// side is one of the ports.
 type side struct {
 	flag, address string
 	handler       http.Handler
+	secured       *tls.Config // that of the webhook; nil for plain HTTP
 }
 
 // listen opens the ports of all sides that have an address, or none.
@@ -307,14 +293,29 @@ func listen(ctx context.Context, sides ...side) (map[net.Listener]side, error) {
 	return open, nil
 }
 
+// serve answers until ctx ends, and then what is in flight.
 func (s side) serve(ctx context.Context, listener net.Listener) error {
-	server := &http.Server{Handler: s.handler, ReadHeaderTimeout: readHeader}
+	base := ctx // a profile need not be finished
+	if s.secured != nil {
+		base = context.WithoutCancel(ctx)
+		listener = tls.NewListener(listener, s.secured)
+	}
+	server := &http.Server{
+		Handler: s.handler, BaseContext: func(net.Listener) context.Context { return base },
+		MaxHeaderBytes: maxHeader, ReadHeaderTimeout: readHeader, IdleTimeout: idle,
+	}
+	stopped := make(chan error, 1)
 	go func() {
 		<-ctx.Done()
-		_ = server.Close()
+		within, cancel := context.WithTimeout(context.WithoutCancel(ctx), stopWithin)
+		defer cancel()
+		stopped <- server.Shutdown(within)
 	}()
 	if err := server.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
 		return fmt.Errorf("serving %s %q: %w", s.flag, s.address, err)
+	}
+	if err := <-stopped; err != nil {
+		return fmt.Errorf("serving %s %q: requests were still in flight when the time to stop was over: %w", s.flag, s.address, err)
 	}
 	return nil
 }
