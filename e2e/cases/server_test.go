@@ -115,8 +115,8 @@ func TestMalformedPosts(t *testing.T) {
 		"image a number":    {"application/json", review(r.namespace, `{"spec":{"containers":[{"name":"c","image":1}]}}`), 200, "expected a string"},
 		"image twice":       {"application/json", review(r.namespace, `{"spec":{"containers":[{"image":"a","image":"b"}]}}`), 400, "a name comes twice"},
 		"unknown kind":      {"application/json", strings.Replace(good, `"kind": "Pod"`, `"kind": "Boat"`, 1), 200, "does not know this kind"},
-		"unknown operation": {"application/json", strings.Replace(good, `"CREATE"`, `"SINK"`, 1), 200, "no operation that is known"},
-		"no operation":      {"application/json", strings.Replace(good, `"CREATE"`, `""`, 1), 200, "no operation that is known"},
+		"unknown operation": {"application/json", strings.Replace(good, `"CREATE"`, `"SINK"`, 1), 400, "no operation that is known"},
+		"no operation":      {"application/json", strings.Replace(good, `"CREATE"`, `""`, 1), 400, "no operation that is known"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
