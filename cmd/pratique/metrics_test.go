@@ -105,6 +105,18 @@ func newProcess(t *testing.T, args ...string) *process {
 // start starts it, with its log somewhere.
 func (s *process) start(t *testing.T, log io.Writer, args ...string) {
 	t.Helper()
+	// Between choosing a port and listening on it somebody else may take it.
+	for attempt := 1; !s.startOnce(t, log, args...); attempt++ {
+		if said := s.stderr.String(); attempt == 3 || !strings.Contains(said, "address already in use") {
+			t.Fatalf("the server ended:\n%s", said)
+		}
+		s.stderr.Reset()
+	}
+}
+
+// startOnce waits until it is ready, or has ended.
+func (s *process) startOnce(t *testing.T, log io.Writer, args ...string) (ready bool) {
+	t.Helper()
 	s.webhook, s.metrics = freePort(t), freePort(t)
 	health := freePort(t)
 	command := exec.CommandContext(t.Context(), os.Args[0], append([]string{
@@ -131,12 +143,13 @@ func (s *process) start(t *testing.T, log io.Writer, args ...string) {
 	for !answers(t.Context(), "http://"+health+"/readyz") {
 		select {
 		case <-ended:
-			t.Fatalf("the server ended:\n%s", s.stderr.String())
+			return false
 		case <-t.Context().Done():
 			t.Fatal(t.Context().Err())
 		case <-time.After(10 * time.Millisecond):
 		}
 	}
+	return true
 }
 
 func freePort(t *testing.T) string {
